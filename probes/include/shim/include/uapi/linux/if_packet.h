@@ -1,0 +1,2 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Included by bcc's helpers.h; tracing programs see no packets. */
