@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Which processes and threads are watched, where records go, what was lost, what it cost.
+//
+// bcc dialect: kernel structures are never named; their few offsets come from BTF as -DOFF_*.
+// Everything dies with the agent: nothing is pinned.
+#ifndef EXCISE_MAPS_H
+#define EXCISE_MAPS_H
+
+#include "records.h"
+
+#define FD_BYTE_NONE 255
+#define FD_BYTE_LARGE 254
+
+// What a blocking thread waits for.
+struct wait {
+	u8 state;
+	u8 fd_class;
+	u8 fd;
+	u8 flags;
+	s16 syscall;
+	u16 port;
+	u64 ip;
+};
+
+// A frame is read whole (f_size <= 96) and so is the part of the code object that makes its key
+// (co_span <= 120). Both are then indexed with offsets masked by 127, so each needs 127 + 8 bytes.
+struct scratch {
+	u8 frame[144];
+	u8 code[144];
+	u8 name[80];
+	u64 kernel_ips[MAX_KERNEL_FRAMES];
+	struct rec_slice sample;                // these two here and not on the stack: there their
+	struct wait wait;                       // zeros would be state that the verifier tells apart
+	struct rec_stack head;                  // head and frames leave together, as one record
+	struct py_frame frames[MAX_PY_FRAMES + 2];
+};
+
+BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
+BPF_HASH(procs, u32, struct proc, MAX_PROCS);
+BPF_HASH(threads, u32, struct thread, MAX_THREADS);
+BPF_TABLE("lru_hash", u64, u32, stacks, MAX_STACKS);    // stacks that the ring has already carried
+BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
+BPF_PERCPU_ARRAY(drops, u64, N_DROPS);
+BPF_PERCPU_ARRAY(costs, struct cost, N_PROGS);
+
+static inline void count_drop(int which)
+{
+	u64 *n = drops.lookup(&which);
+
+	if (n)
+		*n += 1;
+}
+
+static inline struct cost *cost_of(int program)
+{
+	return costs.lookup(&program);
+}
+
+// Times one run in 64: bpf_stats would need a capability that the service does not have.
+static inline u64 cost_begin(struct cost *c)
+{
+	if (!c)
+		return 0;
+	c->runs += 1;
+	return (c->runs & 63) ? 0 : bpf_ktime_get_ns();
+}
+
+static inline void cost_end(struct cost *c, u64 begin)
+{
+	if (!c || !begin)
+		return;
+	c->timed_runs += 1;
+	c->timed_ns += bpf_ktime_get_ns() - begin;
+}
+
+// Not for programs whose record must not be lost silently: the caller learns that it was.
+static inline int emit(void *record, u64 size)
+{
+	int err = ring.ringbuf_output(record, size, BPF_RB_NO_WAKEUP);
+
+	if (err)
+		count_drop(DROP_RING_FULL);
+	return err;
+}
+
+static inline u64 mix(u64 h, u64 x)
+{
+	return (h ^ x) * 0x9E3779B97F4A7C15ULL;
+}
+
+// Single writer per thread: switch-out and switch-in of one task are ordered by the scheduler. A reader
+// takes `done` first and `started` last, so equal values mean that no update overlapped its copy.
+static inline void thread_begin(struct thread *t)
+{
+	t->started += 1;
+	asm volatile("" ::: "memory");
+}
+
+static inline void thread_end(struct thread *t)
+{
+	asm volatile("" ::: "memory");
+	t->done = t->started;
+}
+
+// Closes the running interval into the state that the thread was in.
+static inline void thread_close(struct thread *t, u64 now)
+{
+	u32 state = t->state;
+
+	if (state < N_KSTATES && now > t->since_ns)
+		t->state_ns[state] += now - t->since_ns;
+	t->since_ns = now;
+}
+
+#endif

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// sched_switch and sched_waking: exact time per (thread, state), and one record per ended wait with the stack
+// at the moment of blocking. Loaded as raw tracepoints: the task pointers are needed.
+#ifndef EXCISE_SCHED_H
+#define EXCISE_SCHED_H
+
+#include "cpython.bpf.h"
+#include "waits.bpf.h"
+
+#define TASK_STATE_MASK 0xff    // above are modifiers: TASK_NOLOAD 0x400, TASK_FREEZABLE 0x2000
+#define TASK_DEAD_BIT 0x80
+
+// `current` is still the task that leaves: its user memory reads fine.
+static inline void switch_out(struct thread *t, u32 pid, u32 tid, int preempt, u64 prev_state, u64 now)
+{
+	struct proc *p;
+	struct scratch *s;
+	struct wait *w;
+	u64 task, regs, stack = 0;
+	int zero = 0;
+
+	prev_state &= TASK_STATE_MASK;
+	if (prev_state & TASK_DEAD_BIT) {
+		thread_begin(t);
+		thread_close(t, now);
+		t->flags |= THREAD_DEAD;
+		thread_end(t);
+		return;
+	}
+	s = scratches.lookup(&zero);
+	if (!s)
+		return;
+	w = &s->wait;
+	__builtin_memset(w, 0, sizeof(*w));
+	w->syscall = -1;
+	w->fd = FD_BYTE_NONE;
+	w->state = KSTATE_RUNNABLE;
+	task = bpf_get_current_task();
+	regs = bpf_task_pt_regs(bpf_get_current_task_btf());
+	w->ip = kernel_u64(regs + REG_IP);
+	p = procs.lookup(&pid);
+	if (!preempt && prev_state)
+		classify_wait(w, p, task, regs, prev_state);
+	if (p && p->version)
+		stack = python_stack(s, p, task, pid, tid);
+	else if (p && (p->flags & PROC_EXECED))
+		count_drop(DROP_EXEC_GAP);
+	thread_begin(t);
+	thread_close(t, now);
+	t->state = w->state;
+	t->fd_class = w->fd_class;
+	t->fd = w->fd;
+	t->syscall = w->syscall;
+	t->port = w->port;
+	t->wait_flags = w->flags;
+	t->ip = w->ip;
+	t->stack = stack;
+	if (stack)
+		t->flags |= THREAD_CARRIER;
+	thread_end(t);
+}
+
+static inline void switch_in(struct thread *t, u32 tid, u64 now)
+{
+	struct rec_slice r = {};
+	u64 woken;
+
+	r.type = REC_WAIT;
+	r.state = t->state;
+	r.flags = t->wait_flags;
+	r.fd_class = t->fd_class;
+	r.tid = tid;
+	r.pid = t->pid;
+	r.syscall = t->syscall;
+	r.port = t->port;
+	r.fd = t->fd;
+	r.ts_ns = now;
+	r.stack = t->stack;
+	r.ip = t->ip;
+	thread_begin(t);
+	if (t->state == KSTATE_RUNNING)         // the snapshot saw it wanting a CPU
+		r.state = t->state = KSTATE_RUNNABLE;
+	woken = t->wake_ns;
+	if (t->state != KSTATE_RUNNABLE && woken > t->in_ns) {
+		// The last waking before a switch-in is the one that caused it. On another CPU it may come a
+		// moment before the sleeper's own switch-out: then the thread was runnable from the start.
+		if (woken < t->since_ns)
+			woken = t->since_ns;
+		if (woken > now)
+			woken = now;
+		r.waker = t->waker;
+		r.value_ns = woken - t->since_ns;
+		r.runnable_ns = now - woken;
+		thread_close(t, woken);
+		t->state_ns[KSTATE_RUNNABLE] += r.runnable_ns;
+		t->since_ns = now;
+	} else {
+		r.value_ns = now > t->since_ns ? now - t->since_ns : 0;
+		thread_close(t, now);
+	}
+	t->in_ns = now;
+	t->state = KSTATE_RUNNING;
+	thread_end(t);
+	emit(&r, sizeof(r));
+}
+
+#endif

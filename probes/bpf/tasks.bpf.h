@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Threads and processes from their first tick: fork, the first wakeup, exec.
+#ifndef EXCISE_TASKS_H
+#define EXCISE_TASKS_H
+
+#include "maps.bpf.h"
+#include "waits.bpf.h"
+
+static inline void emit_task(int event, u32 pid, u32 tid, u32 parent)
+{
+	struct rec_task r = {};
+
+	r.type = REC_TASK;
+	r.event = event;
+	r.pid = pid;
+	r.tid = tid;
+	r.parent = parent;
+	r.ts_ns = bpf_ktime_get_ns();
+	emit(&r, sizeof(r));
+}
+
+#endif
