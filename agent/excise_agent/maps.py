@@ -1,0 +1,112 @@
+"""The executable mappings of a process, from /proc/PID/maps."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_MAPS_BYTES: Final = 64 << 20  # 65530 mappings (vm.max_map_count) of 256 bytes are 16 MB
+_DELETED: Final = b" (deleted)"
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """One executable mapping, [start, end). `path` is "" for anonymous memory (a JIT) and "[vdso]" for the
+    vDSO.
+
+    `path` may hold surrogates (os.fsdecode): it is for opening; for showing there is `label`.
+    """
+
+    start: int
+    end: int
+    offset: int      # of `start` in the file, bytes
+    dev: int         # as os.makedev; maps and stat disagree on some filesystems (btrfs, overlay)
+    inode: int       # 0: no file
+    path: str
+    deleted: bool
+
+    @property
+    def is_file(self) -> bool:
+        return self.path.startswith("/") and self.inode != 0
+
+    @property
+    def label(self) -> str:
+        """The module's name as it may be shown: valid text, no control characters."""
+        return printable(self.path) if self.path else "[anon]"
+
+
+class Maps:
+    """Executable mappings of one process at one moment, sorted by address."""
+
+    __slots__ = ("_ends", "_starts", "mappings")
+
+    def __init__(self, mappings: list[Mapping]) -> None:
+        self.mappings = sorted(mappings, key=lambda m: m.start)
+        self._starts: NDArray[np.uint64] = np.array([m.start for m in self.mappings], dtype=np.uint64)
+        self._ends: NDArray[np.uint64] = np.array([m.end for m in self.mappings], dtype=np.uint64)
+
+    def __len__(self) -> int:
+        return len(self.mappings)
+
+    def find(self, addr: int) -> Mapping | None:
+        """The mapping that holds `addr`."""
+        if not 0 <= addr < 1 << 64:
+            return None
+        at = int(np.searchsorted(self._starts, np.uint64(addr), side="right")) - 1
+        if at < 0 or addr >= int(self._ends[at]):
+            return None
+        return self.mappings[at]
+
+
+def read_maps(pid: int, proc: Path = Path("/proc")) -> Maps | None:
+    """None: the process is gone or may not be read."""
+    try:
+        with (proc / str(pid) / "maps").open("rb") as file:
+            raw = file.read(MAX_MAPS_BYTES)
+    except OSError:
+        return None
+    return parse_maps(raw)
+
+
+def parse_maps(raw: bytes) -> Maps:
+    """Lines that do not look like the kernel's are skipped."""
+    return Maps([m for line in raw.split(b"\n") if (m := _parse_line(line)) is not None])
+
+
+def _parse_line(line: bytes) -> Mapping | None:
+    fields = line.split(None, 5)
+    if len(fields) < 5 or fields[1][2:3] != b"x":
+        return None
+    try:
+        low, high = fields[0].split(b"-")
+        major, minor = fields[3].split(b":")
+        start, end, offset, inode = int(low, 16), int(high, 16), int(fields[2], 16), int(fields[4])
+        dev = os.makedev(int(major, 16), int(minor, 16))
+    except (ValueError, OverflowError):
+        return None
+    if not 0 <= start < end <= 1 << 64 or not 0 <= offset < 1 << 63 or inode < 0:
+        return None
+    path = b""
+    if len(fields) == 6:
+        # The kernel pads with spaces up to the path, which may itself end in spaces: cut at its first
+        # character.
+        path = fields[5]
+    deleted = path.startswith(b"/") and path.endswith(_DELETED)
+    if deleted:
+        path = path[: -len(_DELETED)]
+    # Newline is the one character that the kernel escapes here; a backslash stands for itself.
+    path = path.replace(b"\\012", b"\n")
+    if path.startswith(b"[anon") or path == b"//anon":
+        path = b""
+    return Mapping(start, end, offset, dev, inode, os.fsdecode(path), deleted)
+
+
+def printable(text: str) -> str:
+    """Text from a target, made safe to show: no surrogates, no control characters."""
+    clean = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return clean if clean.isprintable() else "".join(c if c.isprintable() else "?" for c in clean)

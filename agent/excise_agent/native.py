@@ -1,0 +1,179 @@
+"""Code addresses of user space, named: address -> mapping -> file offset -> symbol."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from excise.frames import Frame
+from excise_agent._elf import BytesSource, Elf
+from excise_agent.maps import Mapping, Maps, read_maps
+from excise_agent.safe_open import Identity, Opened, Refused, open_exe, open_in_root, open_link, open_mapping
+from excise_agent.symbols import SymbolCache, SymbolFile, debug_file, load_symbols
+
+REREAD_S: Final = 1.0    # an address outside every mapping: maps are read again, at most this often
+STALE_S: Final = 10.0    # a library may take the place of another one: maps this old are read again
+MAX_FRAMES: Final = 50_000  # kept per process
+_UNMAPPED: Final = Frame("native", "", "")
+_ModuleKey = tuple[int, int, str, int]
+
+
+@dataclass(slots=True)
+class _Space:
+    """What is known of one process's address space."""
+
+    maps: Maps | None
+    read_s: float
+    frames: dict[int, Frame] = field(default_factory=dict)
+    modules: dict[_ModuleKey, Identity | None] = field(default_factory=dict)  # None: could not be opened
+
+
+class NativeSymbols:
+    """Names addresses of many processes. Not thread-safe.
+
+    An address should lie inside the call, not behind it: for a return address pass it less 1. Call forget()
+    when a process has ended or called exec.
+    """
+
+    def __init__(
+        self,
+        proc: Path = Path("/proc"),
+        clock: Callable[[], float] = time.monotonic,
+        cache: SymbolCache | None = None,
+        debug_dir: Path = Path("/usr/lib/debug"),
+    ) -> None:
+        self._proc = proc
+        self._clock = clock
+        self._cache = cache if cache is not None else SymbolCache()
+        self._debug_dir = debug_dir
+        self._spaces: dict[int, _Space] = {}
+        self._vdso: SymbolFile | None = None
+        self._vdso_read = False
+        self.refused: Counter[str] = Counter()
+        """Files that could not be opened or read, by reason (safe_open.Reason, or "not_elf")."""
+
+    def resolve(self, pid: int, addr: int) -> Frame:
+        """Never raises. No mapping: file and name are ""; no symbol: name is ""."""
+        space = self._space(pid)
+        known = space.frames.get(addr)
+        if known is not None:
+            return known
+        mapping = space.maps.find(addr) if space.maps is not None else None
+        if mapping is None and self._reread(pid, space, REREAD_S) and space.maps is not None:
+            mapping = space.maps.find(addr)
+        if mapping is None:
+            return _UNMAPPED  # not kept: it may be mapped later
+        frame = Frame("native", mapping.label, self._name(pid, space, mapping, addr))
+        if len(space.frames) >= MAX_FRAMES:
+            space.frames.clear()
+        space.frames[addr] = frame
+        return frame
+
+    def forget(self, pid: int) -> None:
+        """Drop what is known of a process, and the files that no other watched process uses."""
+        space = self._spaces.pop(pid, None)
+        if space is None:
+            return
+        used = {key for other in self._spaces.values() for key in other.modules.values()}
+        for key in set(space.modules.values()) - used:
+            if key is not None:
+                self._cache.drop(key)
+
+    def close(self) -> None:
+        self._spaces.clear()
+        self._cache.close()
+
+    def _space(self, pid: int) -> _Space:
+        space = self._spaces.get(pid)
+        if space is None:
+            space = self._spaces[pid] = _Space(read_maps(pid, self._proc), self._clock())
+        else:
+            self._reread(pid, space, STALE_S)
+        return space
+
+    def _reread(self, pid: int, space: _Space, age_s: float) -> bool:
+        now = self._clock()
+        if now - space.read_s < age_s:
+            return False
+        space.read_s = now
+        maps = read_maps(pid, self._proc)
+        if maps is None or not len(maps):
+            return False  # it has ended: the last known map still names what it did
+        if space.maps is None or maps.mappings != space.maps.mappings:
+            space.maps = maps
+            space.frames.clear()
+            space.modules = {k: v for k, v in space.modules.items() if v is not None}
+        return True
+
+    def _name(self, pid: int, space: _Space, mapping: Mapping, addr: int) -> str:
+        offset = addr - mapping.start + mapping.offset
+        if mapping.path == "[vdso]":
+            vdso = self._own_vdso(mapping.end - mapping.start)
+            return vdso.name_at(addr - mapping.start) if vdso is not None else ""
+        if not mapping.is_file:
+            return ""
+        file = self._module(pid, space, mapping)
+        return file.name_at(offset) if file is not None else ""
+
+    def _module(self, pid: int, space: _Space, mapping: Mapping) -> SymbolFile | None:
+        # Two deleted files may share all but their place.
+        key = (mapping.dev, mapping.inode, mapping.path, mapping.start if mapping.deleted else 0)
+        identity = space.modules.get(key)
+        if identity is None and key in space.modules:
+            return None
+        if identity is not None and self._cache.known(identity):
+            return self._cache.get(identity)
+        found = self._open(pid, mapping)
+        if isinstance(found, Refused):
+            self.refused[found.reason] += 1
+            space.modules[key] = None
+            return None
+        identity = space.modules[key] = found.identity
+        if self._cache.known(identity):
+            found.close()
+            return self._cache.get(identity)
+        file = load_symbols(found, lambda elf: self._debug(pid, mapping, elf))
+        if file is None:
+            self.refused["not_elf"] += 1
+        self._cache.put(identity, file)
+        return file
+
+    def _open(self, pid: int, mapping: Mapping) -> Opened | Refused:
+        """The mapped file itself; else what has its name now, if that is still the same inode."""
+        found = open_mapping(pid, mapping.start, mapping.end, self._proc)
+        if isinstance(found, Opened):
+            return found
+        other = open_exe(pid, self._proc) if mapping.deleted else open_in_root(pid, mapping.path, self._proc)
+        if isinstance(other, Opened) and other.identity.inode != mapping.inode:
+            other.close()
+            return Refused("replaced", mapping.label)
+        return other
+
+    def _debug(self, pid: int, mapping: Mapping, elf: Elf) -> Opened | None:
+        folder = PurePosixPath(mapping.path).parent
+        host = self._debug_dir / str(folder).lstrip("/")
+        return debug_file(elf, self._debug_dir / ".build-id", [
+            lambda name: open_link(host / name) if ".." not in host.parts else Refused("escape"),
+            lambda name: open_in_root(pid, str(folder / ".debug" / name), self._proc),
+            lambda name: open_in_root(pid, f"/usr/lib/debug{folder}/{name}", self._proc),
+        ])
+
+    def _own_vdso(self, size: int) -> SymbolFile | None:
+        """Every process of this kernel has the same vDSO (by size, one per ABI): read our own."""
+        if not self._vdso_read:
+            self._vdso_read = True
+            maps = read_maps(os.getpid())
+            own = [m for m in maps.mappings if m.path == "[vdso]"] if maps is not None else []
+            if own and own[0].end - own[0].start == size:
+                try:
+                    with Path("/proc/self/mem").open("rb", buffering=0) as memory:
+                        memory.seek(own[0].start)
+                        self._vdso = load_symbols(BytesSource(memory.read(size) or b""))
+                except OSError:
+                    self.refused["denied"] += 1
+        return self._vdso
