@@ -1,0 +1,55 @@
+# Development of excise. `make` lists the targets; `make test` is what the CI runs.
+
+# bcc is the distribution's package and lives beside its own interpreter.
+PYTHON ?= /usr/bin/python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# bcc for Python; what a virtual environment needs; a compiler and libc headers, with which the tests build targets.
+APT    := python3-bpfcc python3-venv g++ libc6-dev linux-libc-dev
+SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.DEFAULT_GOAL := help
+.PHONY: help venv apt demo test lint bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## distribution packages, virtual environment, excise itself (editable)
+
+$(STAMP): pyproject.toml Makefile | apt
+	@$(PYTHON) -m venv --system-site-packages $(VENV)
+	@$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/pip install --quiet --editable '.[demo]' --group dev
+	@touch $@
+
+apt:
+	@command -v dpkg-query >/dev/null || { echo 'make: not a Debian: install bcc for Python yourself' \
+	    '(dnf install python3-bcc gcc-c++)' >&2; exit 0; }; \
+	missing=$$(for p in $(APT); do \
+	    dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q ' installed$$' || echo $$p; done); \
+	[ -z "$$missing" ] || { \
+	    log=$$(mktemp); echo "make: installing" $$missing; \
+	    { $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive \
+	        apt-get install -qq -y --no-install-recommends $$missing; } >"$$log" 2>&1 \
+	    || { cat "$$log" >&2; rm -f "$$log"; exit 1; }; rm -f "$$log"; }
+
+demo: $(STAMP) ## profile a small inference server for 10 s; writes excise-demo.html
+	@$(BIN)/python packaging/demo/demo.py
+
+test: lint ## everything: ruff, mypy, pytest
+	@$(BIN)/python -m pytest -q
+
+lint: $(STAMP) ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: $(STAMP) ## the agent's own cost on this host
+	@$(BIN)/python tests/bench/bench.py
+
+clean: ## remove the virtual environment, caches and build outputs
+	@rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis excise-demo.html
+	@find src agent tests packaging -name __pycache__ -type d -prune -exec rm -rf {} +
