@@ -48,10 +48,9 @@ def test_unmeasured_host_counters_are_named_as_such() -> None:
 
 
 def test_ai_tax_is_said_with_what_it_divides() -> None:
-    assert (
-        "AI tax 61.9 % ± 1.1 %: of the 15.3 s of carrier time that was not idle or handed off, 5.85 s were the model"
-        in rendered(make_report())
-    )
+    text = rendered(make_report())
+    assert "AI tax 61.9 % ± 1.1 %: of the 15.3 s of carrier time that was not idle or handed off" in text
+    assert "5.85 s were the model" in text
 
 
 def test_nothing_to_divide_by_is_said() -> None:

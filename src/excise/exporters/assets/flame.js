@@ -15,7 +15,7 @@
     for (const [size, unit] of [[1e9, "s"], [1e6, "ms"], [1e3, "µs"]]) {
       if (ns >= size * 0.9995) return `${digits(ns / size)} ${unit}`;
     }
-    return `${Math.round(ns)} ns`;
+    return ns ? `${Math.round(ns)} ns` : "0 s";
   };
   const percent = (part, whole) => {
     if (!whole) return "-";
@@ -154,7 +154,7 @@
   tooltip.hide = () => { tip.hidden = true; };
 
   // ---- the chart ---------------------------------------------------------------------------------------------------
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const ZOOM_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 250;
   const box = $("chart");
   let term = "";
   let current = null;
@@ -163,7 +163,6 @@
   const chart = flamegraph()
     .cellHeight(CELL)
     .inverted(true)
-    .transitionDuration(still ? 0 : 250)
     .minFrameSize(0.8)
     .resetHeightOnZoom(true)
     .sort((a, b) => (a.data.order ?? -1) - (b.data.order ?? -1) || b.data.value - a.data.value)
@@ -173,7 +172,7 @@
     .setDetailsHandler(() => {})
     .setSearchMatch((d, wanted) => !!wanted && `${d.data.name}\n${d.data.file}`.toLowerCase().includes(wanted))
     .setSearchHandler((results, sum, total) => {
-      found = term ? `${results.length} frames match: ${duration(sum)}, ${percent(sum, total)} of the time shown` : "";
+      found = term ? `${results.length} ${results.length === 1 ? "frame matches" : "frames match"}: ${duration(sum)}, ${percent(sum, total)} of the time shown` : "";
       say();
     })
     .onClick((d) => {
@@ -201,7 +200,11 @@
     if (tree) {
       chart.width(box.clientWidth);
       box.replaceChildren();
+      chart.transitionDuration(0);
       select(box).datum(tree).call(chart);
+      // The library grows new frames from nothing whatever the duration; a new view is simply there.
+      select(box).selectAll("rect").interrupt().attr("width", function () { return this.parentNode.getAttribute("width"); });
+      chart.transitionDuration(ZOOM_MS);
       if (term) chart.search(term);
     }
     say();
