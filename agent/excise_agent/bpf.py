@@ -162,15 +162,21 @@ def open_cpu_clock(cpu: int, period_ns: int, prog_fd: int) -> int:
     #             type size config period                     flags: disabled
     struct.pack_into("<IIQQQQQ", attr, 0, 1, len(attr), 0, period_ns, 0, 0, 1)
     buffer = (ctypes.c_char * len(attr)).from_buffer(attr)
-    fd = _syscall(_SYS_PERF_EVENT_OPEN, ctypes.addressof(buffer), -1, cpu, -1, 8)  # PERF_FLAG_FD_CLOEXEC
-    if fd < 0:
-        err = ctypes.get_errno()
-        raise BpfError(err, f"opening a timer on CPU {cpu}: {os.strerror(err)}")
+    fd = perf_event_open(ctypes.addressof(buffer), -1, cpu)
     try:
         _ioctl(fd, _PERF_IOC_SET_BPF, prog_fd, "attaching the sampler")
     except BpfError:
         os.close(fd)
         raise
+    return fd
+
+
+def perf_event_open(attr: int, pid: int, cpu: int) -> int:
+    """perf_event_open(2) with a pointer to the attributes; the descriptor closes on exec."""
+    fd = _syscall(_SYS_PERF_EVENT_OPEN, attr, pid, cpu, -1, 8)  # PERF_FLAG_FD_CLOEXEC
+    if fd < 0:
+        err = ctypes.get_errno()
+        raise BpfError(err, f"opening a timer (pid {pid}, CPU {cpu}): {os.strerror(err)}")
     return fd
 
 

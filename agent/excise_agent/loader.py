@@ -243,5 +243,6 @@ class Ring:
 
     def close(self) -> None:
         del self.consumer, self.producer, self.data
-        self._consumer_page.close()
-        self._pages.close()
+        for pages in (self._consumer_page, self._pages):
+            with contextlib.suppress(BufferError):  # a view lives on in a traceback: unmapped with it
+                pages.close()

@@ -80,7 +80,11 @@ def fold(  # noqa: PLR0913
     return 0
 
 
-@nb.njit("i8(u8[::1],u8[::1],u8[::1],u8,u8[:,::1],i8[:,::1],i4[::1],i8[::1],u8[::1],i8[::1],i8[::1])", cache=True)
+_WORDS = nb.types.Array(nb.uint64, 1, "C", readonly=True)  # the kernel maps these pages read-only
+
+
+@nb.njit(nb.int64(_WORDS, _WORDS, nb.uint64[::1], nb.uint64, nb.uint64[:, ::1], nb.int64[:, ::1], nb.int32[::1],
+                  nb.int64[::1], nb.uint64[::1], nb.int64[::1], nb.int64[::1]), cache=True)
 def drain(  # noqa: PLR0913
     data: Any, producer: Any, consumer: Any, until_ns: int,
     keys: Any, sums: Any, table: Any, used: Any, side: Any, side_used: Any, counts: Any,

@@ -1,0 +1,365 @@
+"""Watches a process tree on this host and sends the stream of items: to a session, to a recording, or both."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from excise import __version__
+from excise.batch import (
+    SLICE_DTYPE,
+    SLICE_FAULT,
+    SLICE_KERNEL_MODE,
+    TOTALS_DTYPE,
+    Batch,
+    End,
+    Header,
+    Item,
+    Totals,
+)
+from excise.frames import Stack
+from excise.names import DROPS
+from excise.records import FLAG_FAULT, FLAG_KERNEL_MODE, REC_SAMPLE, THREAD_CARRIER, THREAD_DEAD
+from excise_agent.calibrate import tick_cost_ns
+from excise_agent.collectors.bpf import BpfCollector, StackRecord, TaskRecord
+from excise_agent.edges import Edge, take_edge
+from excise_agent.host import describe_host, read_allowed_cpus, read_boot_id, read_schedstat
+from excise_agent.host_counters import host_sample, read_counters
+from excise_agent.interner import Interner
+from excise_agent.kallsyms import KernelSymbols
+from excise_agent.loader import Probes, Sizes
+from excise_agent.native import NativeSymbols
+from excise_agent.python_names import PythonNames
+from excise_agent.targets import Targets
+
+BATCH_S = 1.0
+DRAIN_S = 0.1       # 2 MB hold 26 000 records: enough for 100 ms of 260 000 records/s
+MIN_DRAIN_S = 0.005
+JITTER = 0.2        # the sampling period varies by this share, so that it cannot lock on to a loop
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`rate_hz` samples per second and CPU."""
+
+    pid: int
+    duration_s: float | None = 10.0
+    rate_hz: float = 99.0
+    children: bool = True
+    sizes: Sizes = field(default_factory=Sizes)
+
+
+class Watch:
+    """One attachment. `start` puts the probes on, `run` watches, `close` leaves nothing behind."""
+
+    def __init__(self, options: Options, sink: Callable[[Item], None], notice: Callable[[str], None] = lambda _: None) -> None:
+        self.options = options
+        self._sink = sink
+        self._notice = notice
+        self._interner = Interner()
+        self._python = PythonNames()
+        self._native = NativeSymbols()
+        self._kernel = KernelSymbols()
+        self._chains: dict[int, Stack] = {}
+        self._stacks: dict[tuple[int, int, int, int, bool], int] = {}
+        self._dead: dict[tuple[int, int], NDArray[np.int64]] = {}
+        self._begun: Edge | None = None
+        self._sched: dict[tuple[int, int], tuple[int, int]] = {}
+        self._lost = dict.fromkeys(DROPS, 0)
+        self._unknown_records = self._stack_lost = 0
+        self._jitter = random.Random()  # noqa: S311 - not for secrets
+        self._stop_r, self._stop_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._probes: Probes | None = None
+        self.overhead: dict[str, Any] = {}
+
+    # -- life
+
+    def start(self) -> None:
+        """Loads, attaches, finds the tree. Raises LoadError or OSError with the way out in the text."""
+        options = self.options
+        self._pidfd = os.pidfd_open(options.pid)
+        self._probes = Probes.load(options.sizes, self._notice)
+        self._collector = BpfCollector(self._probes)
+        self._targets = Targets(self._probes, self._python, self._interner, options.children)
+        self._probes.attach()
+        self._targets.add_tree(options.pid)
+        for hash_, (pid, frames) in self._targets.chains.items():
+            self._chains[hash_] = self._python_chain(pid, frames)
+        cpus = sorted(set().union(*(read_allowed_cpus(pid) or () for pid in self._targets.pids())) or os.sched_getaffinity(0))
+        self._period_ns = round(1e9 / options.rate_hz) if options.rate_hz > 0 else 0
+        self._tick_ns = tick_cost_ns() if self._period_ns else 0.0
+        root = self._targets.process(options.pid)
+        self._send_header(root.comm if root else "")
+        now = self._begin_window()
+        if self._period_ns:
+            self._probes.start_timers(cpus, self._period_ns)
+        self._start_ns = now
+        times = os.times()
+        self.overhead["startup_cpu_s"] = round(sum(times[:4]), 3)  # imports and children included
+        self._cpu_at_start = times.user + times.system
+        self._costs_at_start = self._probes.costs()
+
+    def stop(self) -> None:
+        """Ends `run` early; safe in a signal handler."""
+        os.write(self._stop_w, b"x")
+
+    def run(self, progress: Callable[[float, int, int], None] = lambda *_: None) -> None:
+        """Watches until the duration is over, `stop` was called or all processes have ended, and sends the end.
+
+        `progress(elapsed_s, samples, waits)` is called about once a second.
+        """
+        wait_s, next_batch, samples, waits = DRAIN_S, time.monotonic() + BATCH_S, 0, 0
+        deadline = None if self.options.duration_s is None else self._start_ns / 1e9 + self.options.duration_s
+        reason = "duration"
+        while True:
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                break
+            timeout = wait_s if deadline is None else min(wait_s, deadline - now)
+            ready, _, _ = select.select([self._stop_r, self._pidfd], [], [], max(timeout, 0))
+            backlog = self._backlog()
+            self._pump()
+            if self._stop_r in ready:
+                reason = "interrupted"
+                break
+            if self._pidfd in ready and not self._anyone_left():
+                reason = "target exited"
+                break
+            wait_s = max(MIN_DRAIN_S, wait_s / 2) if backlog > 0.25 else min(DRAIN_S, wait_s * 1.5)
+            if time.monotonic() >= next_batch:
+                next_batch += BATCH_S
+                s, w = self._send_batch()
+                samples, waits = samples + s, waits + w
+                self._housekeeping()
+                progress(time.monotonic() - self._start_ns / 1e9, samples, waits)
+        self._end_window()
+        self._send_end(reason)
+
+    def close(self) -> None:
+        """Takes everything out of the kernel. May be called twice, and after a failed start."""
+        if self._probes is not None:
+            self._probes.close()
+            self._probes = None
+        self._native.close()
+        for fd in (self._stop_r, self._stop_w, getattr(self, "_pidfd", -1)):
+            if fd >= 0:
+                os.close(fd)
+        self._stop_r = self._stop_w = self._pidfd = -1
+
+    # -- the loop's parts
+
+    def _backlog(self) -> float:
+        ring = self._probes.ring if self._probes else None
+        return ring.backlog() / ring.size if ring else 0.0
+
+    def _anyone_left(self) -> bool:
+        self._targets.forget_ended()
+        return bool(self._targets.pids())
+
+    def _pump(self, until_ns: int = 0) -> None:
+        for record in self._collector.drain(until_ns):
+            if record is None:
+                self._send_batch()
+            elif isinstance(record, StackRecord):
+                self._name_stack(record)
+            else:
+                self._on_task(record)
+        now = time.monotonic_ns()
+        self._targets.poll_execs(now)
+        if self._period_ns and self._probes is not None:
+            for cpu in self._probes.timers:
+                self._probes.set_period(cpu, round(self._period_ns * self._jitter.uniform(1 - JITTER, 1 + JITTER)))
+
+    def _on_task(self, record: TaskRecord) -> None:
+        self._targets.on_task(record, time.monotonic_ns())
+
+    def _housekeeping(self) -> None:
+        """Once a second: dead threads leave the map with their totals kept, new ones get their names."""
+        if self._probes is None:
+            return
+        edge = take_edge(self._probes.maps["threads"], time.monotonic_ns())
+        for i, tid in enumerate(edge.tids.tolist()):
+            pid = int(edge.pids[i])
+            if edge.flags[i] & THREAD_DEAD:
+                self._bury(pid, tid, edge.state_ns[i], bool(edge.flags[i] & THREAD_CARRIER))
+            elif not self._targets.knows(pid, tid):
+                self._targets.name_thread(pid, tid, bool(edge.flags[i] & THREAD_CARRIER))
+        self._targets.forget_ended()
+
+    def _bury(self, pid: int, tid: int, state_ns: NDArray[np.int64], carrier: bool) -> None:
+        if not self._targets.knows(pid, tid):
+            self._targets.name_thread(pid, tid, carrier)
+        self._dead[pid, tid] = self._dead.get((pid, tid), 0) + state_ns
+        self._targets.forget_thread(tid)
+
+    # -- names
+
+    def _python_chain(self, pid: int, frames: Sequence[tuple[int, int, int]]) -> Stack:
+        ids = []
+        for code, key, lasti in frames:
+            frame = self._python.frame(pid, code, key, lasti) if code else None
+            if frame is not None:
+                ids.append(self._interner.frame(frame))
+        return tuple(ids)
+
+    def _name_stack(self, record: StackRecord) -> None:
+        if record.kernel:
+            self._chains[record.hash] = tuple(self._interner.frame(self._kernel.resolve(int(ip))) for ip in record.frames)
+        else:
+            self._chains[record.hash] = self._python_chain(record.pid, record.frames.tolist())
+
+    def _stack_id(self, pid: int, stack: int, kstack: int, ip: int, kernel_mode: bool) -> int:
+        key = (pid, stack, kstack, ip, kernel_mode)
+        known = self._stacks.get(key)
+        if known is not None:
+            return known
+        python = self._chains.get(stack)
+        whole = not ((stack and python is None) or (kstack and kstack not in self._chains))
+        if not whole:
+            self._stack_lost += 1
+        native = self._native.resolve(pid, ip) if ip else None
+        named = (self._interner.frame(native),) if native is not None and (native.file or native.name) else ()
+        made = self._interner.stack((*self._chains.get(kstack, ()), *named, *(python or ())))
+        if whole:
+            self._stacks[key] = made
+        return made
+
+    # -- items
+
+    def _send(self, item: Item) -> None:
+        new = self._interner.flush()
+        if new is not None:
+            self._sink(new)
+        self._sink(item)
+
+    def _send_header(self, comm: str) -> None:
+        self._sink(Header(
+            boot_id=read_boot_id(), host=describe_host(self.options.pid),
+            target={"pid": self.options.pid, "comm": comm, "collector": "bpf"},
+            start_wall_ns=time.time_ns(), start_mono_ns=time.monotonic_ns(), rate_hz=self.options.rate_hz,
+            version=__version__))
+
+    def _send_batch(self, end_ns: int = 0) -> tuple[int, int]:
+        rows, sums = self._collector.fold.take_rows()
+        samples, waits, unknown = self._collector.take_counts()
+        self._unknown_records += unknown
+        end = end_ns or time.monotonic_ns()
+        slices = self._resolve(rows, sums)
+        self._send(Batch(self._batch_ns, end, slices, self._new_losses()))
+        self._batch_ns = end
+        return samples, waits
+
+    def _resolve(self, rows: NDArray[np.void], sums: NDArray[np.int64]) -> NDArray[np.void]:
+        out = np.zeros(len(rows), SLICE_DTYPE)
+        for name in ("pid", "tid", "state", "syscall", "fd_class", "fd", "port", "waker"):
+            out[name] = rows[name]
+        kernel_mode = (rows["flags"] & FLAG_KERNEL_MODE) != 0
+        out["flags"] = np.where(kernel_mode, SLICE_KERNEL_MODE, 0) | np.where(rows["flags"] & FLAG_FAULT, SLICE_FAULT, 0)
+        out["count"], out["weight_ns"], out["runnable_ns"] = sums[:, 0], sums[:, 1], sums[:, 2]
+        sampled = rows["type"] == REC_SAMPLE
+        out["weight_ns"][sampled] = sums[sampled, 0] * self._period_ns
+        out["stack"] = [
+            self._stack_id(pid, stack, kstack, ip, mode)
+            for pid, stack, kstack, ip, mode in zip(
+                rows["pid"].tolist(), rows["stack"].tolist(), rows["kstack"].tolist(), rows["ip"].tolist(),
+                kernel_mode.tolist(), strict=True)
+        ]
+        return out
+
+    def _new_losses(self) -> dict[str, int]:
+        if self._probes is None:
+            return {}
+        now = self._probes.drops()
+        now["threads_untracked"] += self._targets.untracked
+        now["frame_gone"] += self._python.gone
+        now["unknown_record"] += self._unknown_records
+        now["stack_lost"] += self._stack_lost
+        new = {name: now[name] - self._lost[name] for name in DROPS if now[name] > self._lost[name]}
+        self._lost = now
+        return new
+
+    def _begin_window(self) -> int:
+        assert self._probes is not None
+        self._pump()
+        self._collector.fold.take_rows()        # what ended before the window is not of it
+        self._collector.take_counts()
+        now = time.monotonic_ns()
+        self._begun = edge = take_edge(self._probes.maps["threads"], now)
+        self._sched = self._schedstats(edge)
+        self._collector.fold.add(edge.open_keys, -edge.open_sums)
+        self._dead.clear()
+        self._batch_ns = now
+        self._counters = read_counters(self._targets.pids(alive=False), now)
+        return now
+
+    def _schedstats(self, edge: Edge) -> dict[tuple[int, int], tuple[int, int]]:
+        out = {}
+        for pid, tid in zip(edge.pids.tolist(), edge.tids.tolist(), strict=True):
+            read = read_schedstat(pid, tid)
+            if read is not None:
+                out[pid, tid] = read
+        return out
+
+    def _end_window(self) -> None:
+        assert self._probes is not None and self._begun is not None
+        now = time.monotonic_ns()
+        edge = take_edge(self._probes.maps["threads"], now)
+        sched = self._schedstats(edge)
+        cost = self._probes.costs()
+        cpu = os.times()
+        self._pump(until_ns=now)
+        self._collector.fold.add(edge.open_keys, edge.open_sums)
+        for i, tid in enumerate(edge.tids.tolist()):
+            self._targets.name_thread(int(edge.pids[i]), tid, bool(edge.flags[i] & THREAD_CARRIER))
+        self._send_batch(now)
+        totals = self._totals(edge, sched)
+        self._send(Totals(self._begun.now_ns, now, totals))
+        self._send(host_sample(self._counters, read_counters(self._targets.pids(alive=False), now)))
+        self._account(now, cost, cpu.user + cpu.system, totals)
+
+    def _totals(self, edge: Edge, sched: dict[tuple[int, int], tuple[int, int]]) -> NDArray[np.void]:
+        assert self._begun is not None
+        begun = {(int(p), int(t)): s for p, t, s in zip(self._begun.pids, self._begun.tids, self._begun.state_ns, strict=True)}
+        at_end = dict(self._dead)
+        for pid, tid, state_ns in zip(edge.pids.tolist(), edge.tids.tolist(), edge.state_ns, strict=True):
+            at_end[pid, tid] = at_end.get((pid, tid), 0) + state_ns
+        out = np.zeros(len(at_end), TOTALS_DTYPE)
+        for row, ((pid, tid), state_ns) in zip(out, at_end.items(), strict=True):
+            row["pid"], row["tid"] = pid, tid
+            row["state_ns"] = state_ns - begun.get((pid, tid), 0)
+            row["lifetime_ns"] = int(row["state_ns"].sum())
+            end, start = sched.get((pid, tid)), self._sched.get((pid, tid), None if (pid, tid) in begun else (0, 0))
+            known = end is not None and start is not None
+            row["sched_running_ns"] = end[0] - start[0] if known else -1  # type: ignore[index]
+            row["sched_runnable_ns"] = end[1] - start[1] if known else -1  # type: ignore[index]
+        return out
+
+    def _account(self, now_ns: int, costs: NDArray[np.void], cpu_s: float, totals: NDArray[np.void]) -> None:
+        """Our cost as a share of the target's CPU: our processes, the programs, the timer's ticks."""
+        target_ns = int(totals["state_ns"][:, 0].sum())
+        runs = (costs["runs"] - self._costs_at_start["runs"]).astype(np.float64)
+        mean_ns = costs["timed_ns"] / np.maximum(costs["timed_runs"], 1)
+        bpf_ns = float((runs * mean_ns).sum())
+        ticks = (now_ns - self._start_ns) / 1e9 * self.options.rate_hz * (len(self._probes.timers) if self._probes else 0)
+        per = 1 / target_ns if target_ns > 0 else None
+        ratio: Callable[[float], float | None] = lambda ns: None if per is None else round(ns * per, 6)  # noqa: E731
+        self.overhead |= {
+            "agent_cpu_ratio": ratio((cpu_s - self._cpu_at_start) * 1e9),
+            "bpf_cpu_ratio": ratio(bpf_ns),
+            "tick_cpu_ratio": ratio(ticks * self._tick_ns),
+            "target_cpu_ns": target_ns,
+            "tick_ns": round(self._tick_ns),
+            "programs": {name: {"runs": int(runs[i]), "mean_ns": round(float(mean_ns[i]))}
+                         for i, name in enumerate(("on_cpu", "on_switch", "on_waking", "tasks"))},
+        }
+
+    def _send_end(self, reason: str) -> None:
+        self._send(End(time.monotonic_ns(), reason, dict(self.overhead)))

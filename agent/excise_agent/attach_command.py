@@ -1,0 +1,137 @@
+"""`excise attach`: builds a session, a recording and a watch, and turns what can go wrong into one sentence each."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from excise.batch import Item
+from excise.cli import EXIT_PERMISSION, EXIT_TARGET, CliError
+from excise.ledger.build import build_report
+from excise.recording import RecordingError, RecordingWriter
+from excise.report import Report
+from excise.session import Session
+from excise.stages import Rules
+from excise_agent.attach import Options, Watch
+from excise_agent.loader import LoadError
+
+
+def run_attach(pid: int, duration_s: float, rate_hz: float, *, children: bool, record: str | None, rules: Rules,
+               quiet: bool) -> Report:
+    """Watches and reports. Raises CliError."""
+    check_target(pid)
+    session = Session(rules)
+    sinks: list[Callable[[Item], None]] = [session.feed]
+    writer = _open_recording(record)
+
+    def send(item: Item) -> None:
+        for sink in sinks:
+            sink(item)
+        nonlocal writer
+        if writer is not None:
+            try:
+                writer.write(item)
+            except RecordingError as err:
+                click.echo(f"excise: {err}; the recording ends here, the report goes on", err=True)
+                writer = None
+
+    notice: Callable[[str], None] = lambda text: click.echo(f"excise: {text}", err=True)  # noqa: E731
+    watch = Watch(Options(pid=pid, duration_s=duration_s, rate_hz=rate_hz, children=children), send, notice)
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        _start(watch, pid)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: watch.stop())
+        with _Progress(duration_s, quiet) as progress:
+            watch.run(progress)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        watch.close()
+        if writer is not None:
+            try:
+                writer.close()
+            except RecordingError as err:
+                click.echo(f"excise: {err}", err=True)
+    return build_report(session)
+
+
+def check_target(pid: int) -> None:
+    """Raises CliError when the pid cannot be a target."""
+    proc = Path(f"/proc/{pid}")
+    try:
+        status = (proc / "status").read_text(errors="replace")
+    except FileNotFoundError:
+        raise CliError(f"no process has pid {pid}", EXIT_TARGET) from None
+    except ProcessLookupError:
+        raise CliError(f"process {pid} has just ended", EXIT_TARGET) from None
+    except OSError as err:
+        raise CliError(f"process {pid}: {err.strerror}", EXIT_PERMISSION) from err
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    if fields.get("Tgid", str(pid)).strip() != str(pid):
+        raise CliError(f"{pid} is a thread of process {fields['Tgid'].strip()}: attach to that one", EXIT_TARGET)
+    if fields.get("State", "").startswith("Z"):
+        raise CliError(f"process {pid} has ended and waits for its parent (a zombie)", EXIT_TARGET)
+    if "VmSize" not in fields:
+        raise CliError(f"{pid} ({fields.get('Name', '').strip()}) is a kernel thread: it runs no program", EXIT_TARGET)
+    if pid == os.getpid():
+        raise CliError("that is this excise itself", EXIT_TARGET)
+
+
+def _open_recording(path: str | None) -> RecordingWriter | None:
+    if path is None:
+        return None
+    try:
+        return RecordingWriter(path)
+    except RecordingError as err:
+        raise CliError(str(err)) from err
+
+
+def _start(watch: Watch, pid: int) -> None:
+    try:
+        watch.start()
+    except LoadError as err:
+        raise CliError(str(err)) from err
+    except ProcessLookupError:
+        raise CliError(f"process {pid} ended before it could be watched", EXIT_TARGET) from None
+    except OSError as err:
+        if err.errno in (errno.EPERM, errno.EACCES):
+            raise CliError("attaching needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE: "
+                           f"sudo excise attach --pid {pid}", EXIT_PERMISSION) from err
+        raise CliError(f"attaching to {pid} failed: {err.strerror or err}") from err
+
+
+class _Progress:
+    """A live bar on a terminal's standard error; silent elsewhere."""
+
+    def __init__(self, duration_s: float, quiet: bool) -> None:
+        self._bar: Any = None
+        self._duration_s = duration_s
+        if not quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            # redrawn when we say so: a refresh thread would cost more than the sampling
+            self._bar = Progress(TextColumn("watching"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[seen]}"),
+                                 console=Console(stderr=True), auto_refresh=False, transient=True)
+
+    def __enter__(self) -> _Progress:
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task("watching", total=self._duration_s, seen="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, elapsed_s: float, samples: int, waits: int) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=elapsed_s, seen=f"{samples} samples, {waits} waits (Ctrl-C ends early)")
+            self._bar.refresh()

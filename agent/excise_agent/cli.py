@@ -1,0 +1,104 @@
+"""The `excise` command: what needs no host (excise.cli), and what does."""
+
+from __future__ import annotations
+
+import os
+
+# Before numba is imported: its cache is pickle, so root's lies where only root writes, whatever the caller's
+# environment says (sudo may pass it on).
+from excise_agent._numba_cache import pin_numba_cache
+
+pin_numba_cache()
+
+import signal  # noqa: E402
+import sys  # noqa: E402
+from typing import Any  # noqa: E402
+
+import click  # noqa: E402
+
+from excise.cli import EXIT_PERMISSION, EXIT_TARGET, CliError, cli, emit_report, load_rules, output_options  # noqa: E402
+
+
+class Duration(click.ParamType):
+    """10, 10s, 2m, 1h or 500ms, in seconds."""
+
+    name = "duration"
+    _UNITS = (("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("", 1.0))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        for suffix, factor in self._UNITS:
+            if str(value).endswith(suffix):
+                try:
+                    seconds = float(str(value).removesuffix(suffix)) * factor
+                except ValueError:
+                    break
+                if 0.05 <= seconds <= 7 * 86400:
+                    return seconds
+                break
+        self.fail(f"{value!r} is not a duration between 50ms and 7 days, like 10s, 2m or 500ms", param, ctx)
+
+
+@cli.command()
+@click.option("-p", "--pid", required=True, type=click.IntRange(1, 1 << 22), help="The process to watch.")
+@click.option("-d", "--duration", type=Duration(), default="10s", show_default=True, help="How long: 10s, 2m, 500ms.")
+@click.option("--rate", type=click.FloatRange(0, 1000), default=99.0, show_default=True,
+              help="Samples per second and CPU; 0 takes none.")
+@click.option("--no-children", is_flag=True, help="Watch this process only, not its descendants.")
+@click.option("--record", metavar="FILE.excise", help="Keep the stream, for excise report, flame, folded and dump.")
+@output_options
+def attach(pid: int, duration: float, rate: float, no_children: bool, record: str | None, stages: tuple[str, ...],
+           quiet: bool, **outputs: Any) -> None:
+    """Watches a running process and says where its time goes. No restart, no code change, nothing is stopped.
+
+    Ctrl-C ends early and prints what was seen.
+
+    \b
+    sudo excise attach --pid 4242
+    sudo excise attach --pid 4242 --duration 30s --flame flame.html --record run.excise
+    sudo excise attach --pid 4242 --json - --quiet | jq .ai_tax_ratio
+    """
+    from excise_agent.attach_command import run_attach
+
+    report = run_attach(pid, duration, rate, children=not no_children, record=record, rules=load_rules(stages), quiet=quiet)
+    emit_report(report, quiet=quiet, **outputs)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+def doctor(as_json: bool) -> None:
+    """Says what this host allows, what is lost without it, and the command that would give it.
+
+    Exit code: 0 attach will work; 1 only the py-spy fallback will; 2 nothing will.
+
+    \b
+    sudo excise doctor
+    """
+    import json
+
+    from excise.cli import console
+    from excise_agent.capabilities import collect_capabilities
+    from excise_agent.doctor import exit_code, render_doctor
+
+    capabilities = collect_capabilities()
+    if as_json:
+        click.echo(json.dumps(capabilities.to_json(), indent=2))
+    else:
+        render_doctor(capabilities, console())
+    sys.exit(exit_code(capabilities))
+
+
+def main() -> None:
+    """Entry point of `excise`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        cli(prog_name="excise")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+__all__ = ["EXIT_PERMISSION", "EXIT_TARGET", "CliError", "main"]
+
+if __name__ == "__main__":
+    main()

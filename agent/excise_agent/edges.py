@@ -1,0 +1,92 @@
+"""The kernel's totals at a window's edge, and the waits that are open there.
+
+A total is the sum of closed intervals plus the part of the open one before the edge. A record arrives when a wait
+ends and carries all of it; so at an edge the open part goes to the earlier window as a row of its own and is taken
+off the later one: sums over windows are exact however time is cut.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from excise.names import KERNEL_STATE_ID
+from excise.records import REC_WAIT, THREAD_DEAD, THREAD_DTYPE
+from excise_agent.bpf import Map
+
+RUNNING, RUNNABLE = KERNEL_STATE_ID["running"], KERNEL_STATE_ID["runnable"]
+
+STALE_WAKING_NS = 50_000_000
+"""A waking seen before the switch-out belongs to this wait only if the thread comes back soon; else it was spent on
+a sleep that never happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """At `now_ns`: by thread (n,), its identity, flags and total per state (n, KERNEL_STATES) up to now.
+
+    `open_keys` (m, 6) and `open_sums` (m, 3) are the open waits as folded rows (count 0).
+    """
+
+    now_ns: int
+    tids: NDArray[np.uint32]
+    pids: NDArray[np.uint32]
+    flags: NDArray[np.uint8]
+    state_ns: NDArray[np.int64]
+    open_keys: NDArray[np.uint64]
+    open_sums: NDArray[np.int64]
+
+
+def read_threads(threads: Map) -> tuple[NDArray[np.uint32], NDArray[np.void]]:
+    """All entries; values that an update overlapped are read again (they settle within microseconds)."""
+    tids, values = threads.dump(THREAD_DTYPE)
+    for i in np.flatnonzero(values["done"] != values["started"]):
+        for _ in range(8):
+            raw = threads.lookup(struct.pack("<I", int(tids[i])))
+            if raw is None:
+                break
+            values[i] = np.frombuffer(raw, THREAD_DTYPE, 1)[0]
+            if values[i]["done"] == values[i]["started"]:
+                break
+    return tids, values
+
+
+def take_edge(threads: Map, now_ns: int) -> Edge:
+    """The totals as of `now_ns`, CLOCK_MONOTONIC; call it at that moment."""
+    tids, v = read_threads(threads)
+    return edge_of(tids, v, now_ns)
+
+
+def edge_of(tids: NDArray[np.uint32], v: NDArray[np.void], now_ns: int) -> Edge:
+    """See `take_edge`; pure."""
+    state = np.minimum(v["state"].astype(np.int64), v["state_ns"].shape[1] - 1)
+    since = v["since_ns"].astype(np.int64)
+    alive = (v["flags"] & THREAD_DEAD) == 0
+    elapsed = np.where(alive, np.maximum(now_ns - since, 0), 0)
+    woken_at = np.maximum(v["wake_ns"].astype(np.int64), since)
+    blocked = (state != RUNNING) & (state != RUNNABLE)
+    woken = blocked & (v["wake_ns"] > v["in_ns"]) & ~((v["wake_ns"] <= v["since_ns"]) & (elapsed > STALE_WAKING_NS))
+    waiting_for_cpu = np.where(woken, np.clip(now_ns - woken_at, 0, elapsed), 0)
+    in_state = elapsed - waiting_for_cpu
+    state_ns = v["state_ns"].astype(np.int64)
+    rows = np.arange(len(v))
+    state_ns[rows, state] += in_state
+    state_ns[rows, RUNNABLE] += waiting_for_cpu
+    keep = alive & (state != RUNNING) & (elapsed > 0)
+    w = v[keep]
+    keys = np.zeros((len(w), 6), np.uint64)
+    keys[:, 0] = (np.uint64(REC_WAIT) | state[keep].astype(np.uint64) << np.uint64(8)
+                  | (w["wait_flags"].astype(np.uint64) & np.uint64(0xFF)) << np.uint64(16)
+                  | w["fd_class"].astype(np.uint64) << np.uint64(24) | tids[keep].astype(np.uint64) << np.uint64(32))
+    keys[:, 1] = w["pid"].astype(np.uint64)
+    keys[:, 2] = (w["syscall"].view(np.uint16).astype(np.uint64) | w["port"].astype(np.uint64) << np.uint64(16)
+                  | w["fd"].astype(np.uint64) << np.uint64(32))
+    keys[:, 3] = w["stack"]
+    keys[:, 5] = w["ip"]
+    sums = np.zeros((len(w), 3), np.int64)
+    sums[:, 1] = in_state[keep]
+    sums[:, 2] = waiting_for_cpu[keep]
+    return Edge(now_ns, tids, v["pid"].copy(), v["flags"].copy(), state_ns, keys, sums)

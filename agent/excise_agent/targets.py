@@ -1,0 +1,242 @@
+"""The processes and threads that are watched, kept the same in the kernel's maps and here.
+
+New threads and children come from the kernel's own hooks, from their first tick. What existed before is enumerated
+after the hooks are on, until nothing new appears.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import struct
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from excise.frames import Process, Thread
+from excise.names import KERNEL_STATE_ID
+from excise.records import (
+    MAX_PY_FRAMES,
+    PROC_CHILDREN,
+    PROC_DTYPE,
+    PROC_EXECED,
+    TASK_EXEC,
+    TASK_EXIT,
+    TASK_FORK,
+    THREAD_CARRIER,
+    THREAD_DTYPE,
+    THREAD_SNAPSHOT,
+)
+from excise_agent import bpf
+from excise_agent.collectors.bpf import TaskRecord
+from excise_agent.cpython import Interpreter, NotPython, Unsupported, detect
+from excise_agent.cpython.walk import FrameRecord, stack_hash, thread_states, walk
+from excise_agent.host import children_of, list_threads, read_comm, read_start_ns
+from excise_agent.interner import Interner
+from excise_agent.loader import Probes
+from excise_agent.python_names import PythonNames
+from excise_agent.snapshot import snapshot_thread
+
+EXEC_POLL_NS = 20_000_000       # how often a new image is looked at for its interpreter
+EXEC_PATIENCE_NS = 5_000_000_000  # after which it is taken to be none
+
+
+@dataclass(slots=True)
+class _Watched:
+    process: Process
+    ended: bool = False
+    exec_ns: int = 0        # when it last called exec and its interpreter was not yet found; 0: not pending
+    next_look_ns: int = 0
+
+
+class Targets:
+    """Owner of the `procs` and `threads` maps."""
+
+    def __init__(self, probes: Probes, names: PythonNames, interner: Interner, children: bool) -> None:
+        self._procs = probes.maps["procs"]
+        self._threads = probes.maps["threads"]
+        self._names = names
+        self._interner = interner
+        self._children = children
+        self._watched: dict[int, _Watched] = {}
+        self._known_tids: dict[int, Thread] = {}
+        self.chains: dict[int, tuple[int, list[FrameRecord]]] = {}  # stacks that the snapshot walked: hash -> pid, frames
+        self.untracked = 0
+
+    # -- processes
+
+    def pids(self, alive: bool = True) -> list[int]:
+        """Watched processes."""
+        return [pid for pid, w in self._watched.items() if not (alive and w.ended)]
+
+    def process(self, pid: int) -> Process | None:
+        watched = self._watched.get(pid)
+        return watched.process if watched else None
+
+    def add_tree(self, root: int) -> None:
+        """Watches `root` and its descendants, until a look at the tree finds nothing new."""
+        while True:
+            tree = [root, *(children_of(root) if self._children else ())]
+            new = [pid for pid in tree if pid not in self._watched]
+            for pid in new:
+                self._add(pid)
+            found = sum(self._snapshot_threads(pid) for pid in self.pids())
+            if not new and not found:
+                return
+
+    def _add(self, pid: int) -> None:
+        process = Process(pid=pid, start_ns=read_start_ns(pid) or 0, comm=read_comm(pid) or "", ns_pid=pid)
+        watched = self._watched[pid] = _Watched(process)
+        self._look(watched)
+
+    def _look(self, watched: _Watched) -> bool:
+        """Looks for an interpreter and tells the kernel. Whether one was found (or known to be beyond us)."""
+        pid = watched.process.pid
+        found = detect(pid)
+        record = np.zeros((), PROC_DTYPE)
+        version, note = None, ""
+        match found:
+            case Interpreter():
+                try:
+                    self._names.add(pid, found)
+                    record = np.array(found.walk_record())
+                    version = found.version
+                except OSError as err:
+                    note = f"its memory cannot be read ({err.strerror}): no Python stacks"
+            case Unsupported():
+                note = found.reason
+            case NotPython():
+                pass
+        record["flags"] = PROC_CHILDREN if self._children else 0
+        self._update_proc(pid, record)
+        watched.process = replace(watched.process, python=version, note=note, comm=read_comm(pid) or watched.process.comm)
+        self._interner.define(process=watched.process)
+        return version is not None or bool(note)
+
+    def _update_proc(self, pid: int, record: Any) -> None:
+        try:
+            self._procs.update(struct.pack("<I", pid), record.tobytes())
+        except bpf.BpfError as err:
+            if err.errno != errno.E2BIG:
+                raise
+            self.untracked += 1
+
+    def on_task(self, record: TaskRecord, now_ns: int) -> None:
+        """Follows what the kernel said of a process."""
+        if record.event == TASK_FORK:
+            parent = self._watched.get(record.parent)
+            self._names.fork(record.parent, record.pid)
+            process = Process(pid=record.pid, start_ns=read_start_ns(record.pid) or 0, parent=record.parent, ns_pid=record.pid,
+                              comm=read_comm(record.pid) or (parent.process.comm if parent else ""),
+                              python=parent.process.python if parent else None,
+                              note=parent.process.note if parent else "")
+            self._watched[record.pid] = _Watched(process)
+            self._interner.define(process=process)
+        elif record.event == TASK_EXEC:
+            watched = self._watched.get(record.pid)
+            if watched is not None:
+                self._names.forget(record.pid)
+                watched.exec_ns = now_ns
+                watched.next_look_ns = now_ns
+                comm = read_comm(record.pid) or watched.process.comm
+                watched.process = replace(watched.process, python=None, note="", comm=comm)
+                self._interner.define(process=watched.process)
+        elif record.event == TASK_EXIT:
+            watched = self._watched.get(record.pid)
+            if watched is not None:
+                watched.ended = True
+
+    def poll_execs(self, now_ns: int) -> None:
+        """Looks again at images that are new and have no interpreter yet."""
+        for watched in self._watched.values():
+            if watched.ended or not watched.exec_ns or now_ns < watched.next_look_ns:
+                continue
+            waited = now_ns - watched.exec_ns
+            watched.next_look_ns = now_ns + max(EXEC_POLL_NS, waited // 4)
+            if self._look(watched) or waited > EXEC_PATIENCE_NS:
+                watched.exec_ns = 0
+            else:  # still starting: until found, its stacks count as a gap
+                record = np.zeros((), PROC_DTYPE)
+                record["flags"] = (PROC_CHILDREN if self._children else 0) | PROC_EXECED
+                self._update_proc(watched.process.pid, record)
+
+    def forget_ended(self) -> None:
+        """Takes ended processes out of the kernel's map. Their names stay until `close`: rows may still come."""
+        for pid, watched in self._watched.items():
+            if not watched.ended and not Path(f"/proc/{pid}").exists():
+                watched.ended = True
+            if watched.ended and not watched.exec_ns == -1:
+                self._procs.delete(struct.pack("<I", pid))
+                watched.exec_ns = -1
+
+    # -- threads
+
+    def _snapshot_threads(self, pid: int) -> int:
+        """Puts threads that the kernel does not know yet into its map. How many were new."""
+        interpreter, memory = self._names.interpreter(pid), self._names.memory(pid)
+        states: dict[int, int] | None = None
+        runtime = (interpreter.runtime_addr, interpreter.runtime_size) if interpreter else (0, 0)
+        new = 0
+        for tid in list_threads(pid):
+            if tid in self._known_tids:
+                continue
+            seen = snapshot_thread(pid, tid, runtime)
+            if seen is None:
+                continue
+            chain: list[FrameRecord] = []
+            if interpreter and memory and seen.state != KERNEL_STATE_ID["running"]:
+                if states is None:
+                    states = thread_states(memory, interpreter)
+                tstate = states.get(ns_tid(pid, tid))
+                if tstate:
+                    chain = walk(memory, interpreter, tstate, MAX_PY_FRAMES)
+            now = time.monotonic_ns()
+            value = np.zeros((), THREAD_DTYPE)
+            value["pid"], value["state"], value["fd_class"], value["fd"] = pid, seen.state, seen.fd_class, seen.fd
+            value["syscall"], value["wait_flags"], value["ip"] = seen.syscall, seen.flags, seen.ip
+            value["since_ns"] = value["born_ns"] = now
+            value["flags"] = THREAD_SNAPSHOT | (THREAD_CARRIER if chain else 0)
+            if chain:
+                value["stack"] = stack_hash(chain)
+                self.chains[int(value["stack"])] = (pid, chain)
+            try:
+                self._threads.update(struct.pack("<I", tid), value.tobytes(), bpf.BPF_NOEXIST)
+            except bpf.BpfError as err:
+                if err.errno != errno.E2BIG:
+                    raise
+                self.untracked += 1
+            self.name_thread(pid, tid, carrier=bool(chain))
+            new += 1
+        return new
+
+    def name_thread(self, pid: int, tid: int, carrier: bool) -> None:
+        """Tells a thread's name, when it is new or has changed."""
+        known = self._known_tids.get(tid)
+        name = read_comm(pid, tid) or (known.name if known and known.pid == pid else "")
+        if not name and (process := self.process(pid)) is not None:
+            name = process.comm
+        thread = Thread(tid, pid, name, carrier or bool(known and known.pid == pid and known.carrier))
+        if thread != known:
+            self._known_tids[tid] = thread
+            self._interner.define(thread=thread)
+
+    def knows(self, pid: int, tid: int) -> bool:
+        known = self._known_tids.get(tid)
+        return known is not None and known.pid == pid
+
+    def forget_thread(self, tid: int) -> None:
+        """A dead thread leaves the kernel's map."""
+        self._threads.delete(struct.pack("<I", tid))
+        self._known_tids.pop(tid, None)
+
+
+def ns_tid(pid: int, tid: int) -> int:
+    """The thread's number in its own pid namespace, which is what its interpreter noted."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path(f"/proc/{pid}/task/{tid}/status").read_text(errors="replace").splitlines():
+            if line.startswith("NSpid:"):
+                return int(line.split()[-1])
+    return tid

@@ -1,0 +1,200 @@
+"""The command line for everything that needs no host: `python -m excise report FILE`. Any user, no privileges.
+
+Exit codes of the whole tool: 0 done; 1 the answer is no (a check failed, a host is limited); 2 wrong usage or input;
+3 not permitted; 4 the target was not there or went away before anything was seen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import click
+from rich.console import Console
+
+from excise import __version__
+from excise.recording import Recording, RecordingError
+from excise.report import Report, to_json
+from excise.stages import Rules, RulesError
+
+EXIT_NO, EXIT_USAGE, EXIT_PERMISSION, EXIT_TARGET = 1, 2, 3, 4
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class CliError(click.ClickException):
+    """One clear sentence on standard error, and an exit code."""
+
+    def __init__(self, message: str, exit_code: int = EXIT_USAGE) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"excise: {self.format_message()}", err=True, file=file)
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a report file; "-" is standard output. Raises CliError."""
+    if path == "-":
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as err:
+        raise CliError(f"cannot write {path}: {err.strerror}") from err
+
+
+def load_rules(files: tuple[str, ...]) -> Rules:
+    """The built-in rules and these. Raises CliError naming file, line and the nearest valid name."""
+    try:
+        return Rules.load([Path(f) for f in files])
+    except RulesError as err:
+        raise CliError(str(err)) from err
+
+
+def output_options(function: _F) -> _F:
+    """--json, --folded, --flame, --speedscope, --top, --quiet, --stages."""
+    for option in reversed((
+        click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON (excise.report/1)."),
+        click.option("--folded", metavar="FILE", help="Write folded stacks, values in microseconds."),
+        click.option("--flame", metavar="FILE.html", help="Write an interactive flame graph, one self-contained page."),
+        click.option("--speedscope", metavar="FILE", help="Write a speedscope profile."),
+        click.option("--top", default=3, show_default=True, type=click.IntRange(0, 100), help="Costliest stacks per stage in the table."),
+        click.option("--stages", multiple=True, metavar="FILE.toml", help="More stage rules; may be given again."),
+        click.option("-q", "--quiet", is_flag=True, help="No table, no progress."),
+    )):
+        function = option(function)
+    return function
+
+
+def emit_report(report: Report, *, json_file: str | None, folded: str | None, flame: str | None,
+                speedscope: str | None, top: int, quiet: bool) -> None:
+    """Writes the files that were asked for, and the table unless a file goes to standard output."""
+    to_stdout = [f for f in (json_file, folded, flame, speedscope) if f == "-"]
+    if len(to_stdout) > 1:
+        raise CliError("only one of --json, --folded, --flame, --speedscope can go to standard output")
+    if json_file:
+        write_text(json_file, json.dumps(to_json(report), indent=None if json_file != "-" else 2) + "\n")
+    if folded:
+        from excise.exporters.folded import encode_folded
+
+        write_text(folded, encode_folded(report))
+    if flame:
+        from excise.exporters.flame import encode_flame
+
+        write_text(flame, encode_flame(report))
+    if speedscope:
+        from excise.exporters.speedscope import encode_speedscope
+
+        write_text(speedscope, encode_speedscope(report))
+    if not quiet and not to_stdout:
+        from excise.exporters.table import render_report
+
+        render_report(report, console(), top)
+
+
+def console() -> Console:
+    """Standard output: colours on a terminal only; 100 columns where there is none."""
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100, highlight=False)
+
+
+def replay(path: str, rules: Rules) -> Report:
+    """The report of a recording. Raises CliError."""
+    from excise.ledger.build import build_report
+    from excise.session import Session
+
+    session = Session(rules)
+    try:
+        recording = Recording(path)
+        for item in recording.items():
+            session.feed(item)
+    except RecordingError as err:
+        raise CliError(str(err)) from err
+    if session.header is None:
+        raise CliError(f"{path}: the recording ends before its first item")
+    if recording.truncated:
+        click.echo(f"excise: {path} is cut off; what is whole was read", err=True)
+    return build_report(session)
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="excise")
+def cli() -> None:
+    """Finds the AI tax of a running inference process: the time that is not the model."""
+
+
+@cli.command()
+@click.argument("recording")
+@output_options
+def report(recording: str, stages: tuple[str, ...], **outputs: Any) -> None:
+    """Prints the ledger of a RECORDING made with `excise attach --record`.
+
+    \b
+    excise report run.excise
+    excise report run.excise --stages my-stages.toml --json -
+    """
+    emit_report(replay(recording, load_rules(stages)), **outputs)
+
+
+@cli.command()
+@click.argument("recording")
+@click.option("-o", "--output", default="-", metavar="FILE.html", help="Where to; - is standard output.")
+@click.option("--stages", multiple=True, metavar="FILE.toml", help="More stage rules; may be given again.")
+def flame(recording: str, output: str, stages: tuple[str, ...]) -> None:
+    """Writes a RECORDING's flame graph: one HTML page that needs no network.
+
+    \b
+    excise flame run.excise -o flame.html
+    """
+    from excise.exporters.flame import encode_flame
+
+    write_text(output, encode_flame(replay(recording, load_rules(stages))))
+
+
+@cli.command()
+@click.argument("recording")
+@click.option("--mode", type=click.Choice(["all", "cpu", "off"]), default="all", show_default=True, help="On a CPU, off it, or both.")
+@click.option("--stages", multiple=True, metavar="FILE.toml", help="More stage rules; may be given again.")
+def folded(recording: str, mode: str, stages: tuple[str, ...]) -> None:
+    """Prints a RECORDING's stacks as `thread;stage;root;...;leaf microseconds`.
+
+    \b
+    excise folded run.excise --mode cpu | flamegraph.pl > cpu.svg
+    """
+    from excise.exporters.folded import encode_folded
+
+    write_text("-", encode_folded(replay(recording, load_rules(stages)), mode))  # type: ignore[arg-type]
+
+
+@cli.command()
+@click.argument("recording")
+def dump(recording: str) -> None:
+    """Prints a RECORDING's items as text, one line each: for bug reports and for the curious.
+
+    \b
+    excise dump run.excise | less
+    """
+    from excise.exporters.dump import dump_lines
+
+    try:
+        for line in dump_lines(Recording(recording).items()):
+            click.echo(line)
+    except RecordingError as err:
+        raise CliError(str(err)) from err
+
+
+def main() -> None:
+    """Entry point of `python -m excise`."""
+    try:
+        cli(prog_name="excise")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+if __name__ == "__main__":
+    main()
