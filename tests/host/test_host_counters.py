@@ -38,11 +38,10 @@ def test_listening_ports_belong_to_the_tree_that_holds_the_sockets(fake: FakePro
 
 
 def test_live_listening_port_is_found() -> None:
-    six = socket.create_server(("::1", 0), family=socket.AF_INET6)
-    with socket.create_server(("127.0.0.1", 0)) as server, six:
+    with socket.create_server(("127.0.0.1", 0)) as server:
         ports = read_listen_ports([os.getpid()])
         assert ports is not None
-        assert {server.getsockname()[1], six.getsockname()[1]} <= set(ports)
+        assert server.getsockname()[1] in ports
 
 
 def test_sample_is_the_growth_between_two_looks(fake: FakeProc) -> None:
