@@ -157,11 +157,13 @@ def _btf(doors: Doors) -> Check:
 
 
 def _target(doors: Doors, held: frozenset[int], pid: int | None) -> Check:
-    parent = os.getppid()
-    if pid is None:
-        pid = parent if parent > 0 and doors.exists(f"/proc/{parent}") else os.getpid()
-    why = doors.try_target(pid)
     scope = doors.text("/proc/sys/kernel/yama/ptrace_scope")
+    if pid is None:
+        parent = os.getppid()
+        pid = parent if parent > 0 and (19 in held or doors.owner(parent) == doors.uid) else os.getpid()
+    why = doors.try_target(pid)
+    if not why and pid == os.getpid() and 19 not in held and scope not in (None, "0"):
+        why = "only our own, and Yama forbids the rest"
     fact = f"memory of pid {pid}" + (f", ptrace_scope {scope}" if scope else "")
     if why:
         return Check(

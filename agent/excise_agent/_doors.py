@@ -51,6 +51,13 @@ class Doors:
         except OSError:
             return ""
 
+    def owner(self, pid: int) -> int | None:
+        """The user that a process runs as."""
+        try:
+            return (self.root / f"proc/{pid}").stat().st_uid
+        except OSError:
+            return None
+
     def glob(self, folder: str, pattern: str) -> list[str]:
         return sorted(f"{folder}/{p.name}" for p in (self.root / folder.lstrip("/")).glob(pattern))
 

@@ -240,6 +240,14 @@ def test_cached_probes_do_without_a_compiler(host: Host) -> None:
     assert caps["probe_cache"].found == "/var/cache/excise, probes are in it"
 
 
+def test_without_rights_only_a_process_of_our_own_counts_as_the_test(host: Host) -> None:
+    host.write("proc/self/status", "CapEff:\t0000000000000000\n")
+    doors = FakeDoors(root=host.root, uid=1000)
+    assert collect_capabilities(None, doors)["target"].found.startswith(f"memory of pid {os.getpid()} ")
+    host.write("proc/sys/kernel/yama/ptrace_scope", "1\n")
+    assert collect_capabilities(None, doors)["target"].status == "error"
+
+
 def test_container_is_named(host: Host) -> None:
     host.write(".dockerenv", "")
     assert host.ask()["pid_namespace"].found == "the host's, container (docker)"
