@@ -56,11 +56,6 @@ class Capabilities:
         """Why attach cannot use BPF; empty: it can."""
         return tuple(self[name] for name in NEEDED_FOR_BPF if not self.usable(name))
 
-    @property
-    def exit_code(self) -> int:
-        """Of `excise doctor`: 0 attach works, 1 only through py-spy, 2 not at all."""
-        return {"bpf": 0, "py-spy": 1, "none": 2}[self.attach]
-
     def to_json(self) -> dict[str, Any]:
         return {"attach": self.attach, "checks": [asdict(check) for check in self.checks]}
 

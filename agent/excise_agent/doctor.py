@@ -23,8 +23,13 @@ _VERDICTS: Final[dict[Attach, str]] = {
 }
 
 
-def render_doctor(caps: Capabilities, console: Console) -> int:
-    """Prints the rows and the verdict. Returns the command's exit code (Capabilities.exit_code)."""
+def exit_code(caps: Capabilities) -> int:
+    """Of `excise doctor`: 0 attach works, 1 only through py-spy, 2 not at all."""
+    return {"bpf": 0, "py-spy": 1, "none": 2}[caps.attach]
+
+
+def render_doctor(caps: Capabilities, console: Console) -> None:
+    """Prints the rows and the verdict."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("check", no_wrap=True)
     table.add_column("", no_wrap=True)
@@ -39,4 +44,3 @@ def render_doctor(caps: Capabilities, console: Console) -> int:
     console.print(_VERDICTS[caps.attach])
     for check in caps.blockers:
         console.print(f"  {check.name.replace('_', ' ')}: {escape(check.found)}. {escape(check.fix)}")
-    return caps.exit_code
