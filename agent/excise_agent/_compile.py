@@ -17,12 +17,14 @@ import msgpack
 from excise_agent.btf import Btf
 from excise_agent.paths import probes_dir
 
-PROGRAMS = ("on_cpu", "on_switch", "on_waking", "on_wakeup_new", "on_fork", "on_exec", "on_exit")
+PROGRAMS = ("on_cpu", "on_switch", "on_waking", "on_wakeup", "on_wakeup_new", "on_fork", "on_exec", "on_exit")
 
 _OFFSETS = {
     "OFF_FSBASE": "task_struct.thread.fsbase",
     "OFF_TASK_PID": "task_struct.pid",
     "OFF_TASK_TGID": "task_struct.tgid",
+    "OFF_SUM_EXEC": "task_struct.se.sum_exec_runtime",
+    "OFF_RUN_DELAY": "task_struct.sched_info.run_delay",
     "OFF_TASK_FILES": "task_struct.files",
     "OFF_FILES_FDT": "files_struct.fdt",
     "OFF_FDT_MAX": "fdtable.max_fds",

@@ -27,10 +27,10 @@ from excise.batch import (
 )
 from excise.frames import Stack
 from excise.names import DROPS
-from excise.records import FLAG_FAULT, FLAG_KERNEL_MODE, REC_SAMPLE, THREAD_CARRIER, THREAD_DEAD
+from excise.records import FLAG_FAULT, FLAG_KERNEL_MODE, REC_SAMPLE, THREAD_CARRIER, THREAD_DEAD, THREAD_WAS_RUNNABLE
 from excise_agent.calibrate import tick_cost_ns
 from excise_agent.collectors.bpf import BpfCollector, StackRecord, TaskRecord
-from excise_agent.edges import Edge, take_edge
+from excise_agent.edges import RUNNABLE, RUNNING, Edge, open_row, take_edge
 from excise_agent.host import describe_host, read_allowed_cpus, read_boot_id, read_schedstat
 from excise_agent.host_counters import host_sample, read_counters
 from excise_agent.interner import Interner
@@ -189,6 +189,7 @@ class Watch:
         for i, tid in enumerate(edge.tids.tolist()):
             pid = int(edge.pids[i])
             if edge.flags[i] & THREAD_DEAD:
+                self._settle(pid, tid, int(edge.flags[i]))
                 self._bury(pid, tid, edge.state_ns[i], bool(edge.flags[i] & THREAD_CARRIER))
             elif not self._targets.knows(pid, tid):
                 self._targets.name_thread(pid, tid, bool(edge.flags[i] & THREAD_CARRIER))
@@ -295,10 +296,21 @@ class Watch:
         self._begun = edge = take_edge(self._probes.maps["threads"], now)
         self._sched = self._schedstats(edge)
         self._collector.fold.add(edge.open_keys, -edge.open_sums)
+        threads = list(zip(edge.pids.tolist(), edge.tids.tolist(), strict=True))
+        self._base = {key: state_ns.copy() for key, state_ns in zip(threads, edge.state_ns, strict=True)}
+        self._unsure = {key: ns for key, ns in zip(threads, edge.unsure_ns.tolist(), strict=True) if ns}
         self._dead.clear()
         self._batch_ns = now
         self._counters = read_counters(self._targets.pids(alive=False), now)
         return now
+
+    def _settle(self, pid: int, tid: int, flags: int) -> None:
+        """A thread that the snapshot took for running had no CPU: its time before the window was of the other state."""
+        unsure_ns = self._unsure.pop((pid, tid), 0)
+        if unsure_ns and flags & THREAD_WAS_RUNNABLE:
+            self._base[pid, tid][RUNNING] -= unsure_ns
+            self._base[pid, tid][RUNNABLE] += unsure_ns
+            self._collector.fold.add(*open_row(pid, tid, RUNNABLE, -unsure_ns))
 
     def _schedstats(self, edge: Edge) -> dict[tuple[int, int], tuple[int, int]]:
         out = {}
@@ -319,6 +331,7 @@ class Watch:
         self._collector.fold.add(edge.open_keys, edge.open_sums)
         for i, tid in enumerate(edge.tids.tolist()):
             self._targets.name_thread(int(edge.pids[i]), tid, bool(edge.flags[i] & THREAD_CARRIER))
+            self._settle(int(edge.pids[i]), tid, int(edge.flags[i]))
         self._send_batch(now)
         totals = self._totals(edge, sched)
         self._send(Totals(self._begun.now_ns, now, totals))
@@ -327,7 +340,7 @@ class Watch:
 
     def _totals(self, edge: Edge, sched: dict[tuple[int, int], tuple[int, int]]) -> NDArray[np.void]:
         assert self._begun is not None
-        begun = {(int(p), int(t)): s for p, t, s in zip(self._begun.pids, self._begun.tids, self._begun.state_ns, strict=True)}
+        begun = dict(self._base)
         at_end = dict(self._dead)
         for pid, tid, state_ns in zip(edge.pids.tolist(), edge.tids.tolist(), edge.state_ns, strict=True):
             at_end[pid, tid] = at_end.get((pid, tid), 0) + state_ns

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from excise.names import KERNEL_STATE_ID
-from excise.records import REC_WAIT, THREAD_DEAD, THREAD_DTYPE
+from excise.records import REC_WAIT, THREAD_DEAD, THREAD_DTYPE, THREAD_SNAPSHOT
 from excise_agent.bpf import Map
 
 RUNNING, RUNNABLE = KERNEL_STATE_ID["running"], KERNEL_STATE_ID["runnable"]
@@ -28,7 +28,8 @@ a sleep that never happened."""
 class Edge:
     """At `now_ns`: by thread (n,), its identity, flags and total per state (n, KERNEL_STATES) up to now.
 
-    `open_keys` (m, 6) and `open_sums` (m, 3) are the open waits as folded rows (count 0).
+    `unsure_ns` (n,): the part of running that the snapshot took for running and that may turn out to have been runnable
+    (THREAD_WAS_RUNNABLE). `open_keys` (m, 6) and `open_sums` (m, 3) are the open waits as folded rows (count 0).
     """
 
     now_ns: int
@@ -36,6 +37,7 @@ class Edge:
     pids: NDArray[np.uint32]
     flags: NDArray[np.uint8]
     state_ns: NDArray[np.int64]
+    unsure_ns: NDArray[np.int64]
     open_keys: NDArray[np.uint64]
     open_sums: NDArray[np.int64]
 
@@ -75,6 +77,7 @@ def edge_of(tids: NDArray[np.uint32], v: NDArray[np.void], now_ns: int) -> Edge:
     rows = np.arange(len(v))
     state_ns[rows, state] += in_state
     state_ns[rows, RUNNABLE] += waiting_for_cpu
+    unsure_ns = np.where((state == RUNNING) & (v["in_ns"] == 0) & ((v["flags"] & THREAD_SNAPSHOT) != 0), elapsed, 0)
     keep = alive & (state != RUNNING) & (elapsed > 0)
     w = v[keep]
     keys = np.zeros((len(w), 6), np.uint64)
@@ -89,4 +92,15 @@ def edge_of(tids: NDArray[np.uint32], v: NDArray[np.void], now_ns: int) -> Edge:
     sums = np.zeros((len(w), 3), np.int64)
     sums[:, 1] = in_state[keep]
     sums[:, 2] = waiting_for_cpu[keep]
-    return Edge(now_ns, tids, v["pid"].copy(), v["flags"].copy(), state_ns, keys, sums)
+    return Edge(now_ns, tids, v["pid"].copy(), v["flags"].copy(), state_ns, unsure_ns, keys, sums)
+
+
+def open_row(pid: int, tid: int, state: int, ns: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """A wait without stack or call, as a folded row: keys (1, 6), sums (1, 3)."""
+    keys = np.zeros((1, 6), np.uint64)
+    keys[0, 0] = REC_WAIT | state << 8 | tid << 32
+    keys[0, 1] = pid
+    keys[0, 2] = 0xFFFF | 255 << 32     # no system call, no descriptor
+    sums = np.zeros((1, 3), np.int64)
+    sums[0, 1] = ns
+    return keys, sums

@@ -33,6 +33,7 @@ TRACEPOINTS = {
     "on_exec": "sched_process_exec",
     "on_exit": "sched_process_exit",
     "on_waking": "sched_waking",
+    "on_wakeup": "sched_wakeup",
     "on_switch": "sched_switch",
 }
 """In the order of attaching: births are seen before the switches that need them."""

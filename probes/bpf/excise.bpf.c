@@ -28,26 +28,28 @@ int on_cpu(struct bpf_perf_event_data *ctx)
 int on_switch(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct cost *c = cost_of(PROG_SWITCH);
-	u64 begin = cost_begin(c), id = bpf_get_current_pid_tgid(), now = 0, prev_state;
+	u64 begin = cost_begin(c), id = bpf_get_current_pid_tgid(), now = 0;
+#if HAVE_PREV_STATE
+	u64 prev_state = (u32)ctx->args[3];
+#else
+	u64 prev_state = kernel_u32(ctx->args[1] + OFF_TASK_STATE);
+#endif
 	u32 prev = id, next = kernel_u32(ctx->args[2] + OFF_TASK_PID);
 	struct thread *t;
 
+	// One time for both sides: what the walk takes is then the next thread's, as the scheduler counts it.
 	if (prev) {
 		t = threads.lookup(&prev);
 		if (t) {
 			now = bpf_ktime_get_ns();
-#if HAVE_PREV_STATE
-			prev_state = (u32)ctx->args[3];
-#else
-			prev_state = kernel_u32(ctx->args[1] + OFF_TASK_STATE);
-#endif
 			switch_out(t, id >> 32, prev, ctx->args[0] & 1, prev_state, now);
 		}
 	}
 	if (next) {
 		t = threads.lookup(&next);
 		if (t) {
-			now = bpf_ktime_get_ns();
+			if (!now)
+				now = bpf_ktime_get_ns();
 			switch_in(t, next, now);
 		}
 	}
@@ -55,8 +57,7 @@ int on_switch(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-// TP_PROTO(struct task_struct *p): the kernel only traces wakings of a task that is about to sleep or asleep.
-// Keep the stack under 64 bytes: above, the kernel gives a private one and the test below says IRQ always.
+// TP_PROTO(struct task_struct *p): runs in the waker. Says who; when is on_wakeup's to say.
 int on_waking(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct cost *c = cost_of(PROG_WAKING);
@@ -71,9 +72,21 @@ int on_waking(struct bpf_raw_tracepoint_args *ctx)
 		if (!waker || (s64)kernel_u64(regs + REG_ORIG_AX) < 0)
 			waker = WAKER_IRQ;      // an idle CPU, or a thread that was in user mode, was interrupted
 		t->waker = waker;
-		t->wake_ns = bpf_ktime_get_ns();
 	}
 	cost_end(c, begin);
+	return 0;
+}
+
+// TP_PROTO(struct task_struct *p): it is on a run queue now. Not sched_waking's time: between the two lies the
+// interrupt that tells another CPU, in a virtual machine tens of microseconds, and the scheduler's own count of
+// run-queue delay begins here. Traced only for a task that is about to sleep or asleep.
+int on_wakeup(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 tid = kernel_u32(ctx->args[0] + OFF_TASK_PID);
+	struct thread *t = threads.lookup(&tid);
+
+	if (t)
+		t->wake_ns = bpf_ktime_get_ns();
 	return 0;
 }
 

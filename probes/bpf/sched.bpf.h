@@ -9,6 +9,32 @@
 
 #define TASK_STATE_MASK 0xff    // above are modifiers: TASK_NOLOAD 0x400, TASK_FREEZABLE 0x2000
 #define TASK_DEAD_BIT 0x80
+#define STOLEN_NS 50000
+
+// Closes the running interval with what the scheduler itself counted for it, which is up to date at a switch-out:
+// its clock leaves out time that a hypervisor stole, and it reads that clock a little before this tracepoint. The
+// sum stays the wall clock's: a small difference goes to the wait before, a large one was stolen.
+static inline void close_running(struct thread *t, u64 task, u64 now)
+{
+	u64 exec = kernel_u64(task + OFF_SUM_EXEC), delay = kernel_u64(task + OFF_RUN_DELAY);
+	u64 wall = now - t->since_ns, ran = exec - t->exec_ns, waited = delay - t->delay_ns;
+	u32 before = t->last_state;
+	s64 rest;
+
+	if (t->state != KSTATE_RUNNING || !t->exec_ns || !t->in_ns || ran > wall + STOLEN_NS || before >= N_KSTATES) {
+		thread_close(t, now);
+	} else {
+		rest = (s64)(wall + t->last_delay_ns) - (s64)(ran + waited);
+		t->state_ns[KSTATE_RUNNING] += ran;
+		t->state_ns[KSTATE_RUNNABLE] += waited - t->last_delay_ns;
+		if (rest > STOLEN_NS)
+			before = KSTATE_STOLEN;
+		t->state_ns[before] += rest;
+		t->since_ns = now;
+	}
+	t->exec_ns = exec;
+	t->delay_ns = delay;
+}
 
 // `current` is still the task that leaves: its user memory reads fine.
 static inline void switch_out(struct thread *t, u32 pid, u32 tid, int preempt, u64 prev_state, u64 now)
@@ -19,10 +45,11 @@ static inline void switch_out(struct thread *t, u32 pid, u32 tid, int preempt, u
 	u64 task, regs, stack = 0;
 	int zero = 0;
 
+	task = bpf_get_current_task();
 	prev_state &= TASK_STATE_MASK;
 	if (prev_state & TASK_DEAD_BIT) {
 		thread_begin(t);
-		thread_close(t, now);
+		close_running(t, task, now);
 		t->flags |= THREAD_DEAD;
 		thread_end(t);
 		return;
@@ -35,7 +62,6 @@ static inline void switch_out(struct thread *t, u32 pid, u32 tid, int preempt, u
 	w->syscall = -1;
 	w->fd = FD_BYTE_NONE;
 	w->state = KSTATE_RUNNABLE;
-	task = bpf_get_current_task();
 	regs = bpf_task_pt_regs(bpf_get_current_task_btf());
 	w->ip = kernel_u64(regs + REG_IP);
 	p = procs.lookup(&pid);
@@ -46,7 +72,7 @@ static inline void switch_out(struct thread *t, u32 pid, u32 tid, int preempt, u
 	else if (p && (p->flags & PROC_EXECED))
 		count_drop(DROP_EXEC_GAP);
 	thread_begin(t);
-	thread_close(t, now);
+	close_running(t, task, now);
 	t->state = w->state;
 	t->fd_class = w->fd_class;
 	t->fd = w->fd;
@@ -78,8 +104,10 @@ static inline void switch_in(struct thread *t, u32 tid, u64 now)
 	r.stack = t->stack;
 	r.ip = t->ip;
 	thread_begin(t);
-	if (t->state == KSTATE_RUNNING)         // the snapshot saw it wanting a CPU
+	if (t->state == KSTATE_RUNNING) {       // the snapshot saw it wanting a CPU, and could not see which
 		r.state = t->state = KSTATE_RUNNABLE;
+		t->flags |= THREAD_WAS_RUNNABLE;
+	}
 	woken = t->wake_ns;
 	if (t->state != KSTATE_RUNNABLE && woken > t->in_ns) {
 		// The last waking before a switch-in is the one that caused it. On another CPU it may come a
@@ -90,8 +118,8 @@ static inline void switch_in(struct thread *t, u32 tid, u64 now)
 			woken = now;
 		r.waker = t->waker;
 		r.value_ns = woken - t->since_ns;
-		r.runnable_ns = now - woken;
 		thread_close(t, woken);
+		r.runnable_ns = now - woken;
 		t->state_ns[KSTATE_RUNNABLE] += r.runnable_ns;
 		t->since_ns = now;
 	} else {
@@ -99,6 +127,8 @@ static inline void switch_in(struct thread *t, u32 tid, u64 now)
 		thread_close(t, now);
 	}
 	t->in_ns = now;
+	t->last_state = r.state;
+	t->last_delay_ns = r.state == KSTATE_RUNNABLE ? r.value_ns : r.runnable_ns;
 	t->state = KSTATE_RUNNING;
 	thread_end(t);
 	emit(&r, sizeof(r));

@@ -23,6 +23,7 @@
 #define THREAD_CARRIER 1
 #define THREAD_DEAD 2
 #define THREAD_SNAPSHOT 4
+#define THREAD_WAS_RUNNABLE 8
 #define PROC_CHILDREN 1
 #define PROC_EXECED 2
 #define PROG_CPU 0
@@ -39,6 +40,7 @@
 #define KSTATE_SLEEP 7
 #define KSTATE_STOPPED 8
 #define KSTATE_OTHER 9
+#define KSTATE_STOLEN 10
 #define FD_NONE 0
 #define FD_FILE 1
 #define FD_BLOCK 2
@@ -63,7 +65,7 @@
 #define DROP_FRAME_GONE 6
 #define DROP_UNKNOWN_RECORD 7
 #define DROP_EXEC_GAP 8
-#define N_KSTATES 10
+#define N_KSTATES 11
 #define N_DROPS 9
 #define N_PROGS 4
 
@@ -123,7 +125,7 @@ struct thread {
 	u8 fd; // of the open wait
 	u64 since_ns;
 	u64 in_ns; // when it was last switched in
-	u64 wake_ns; // when it was last woken; written by on_waking only
+	u64 wake_ns; // when it last came on a run queue; written by on_wakeup only
 	u32 waker; // who woke it last
 	s16 syscall; // of the open wait
 	u16 port; // of the open wait
@@ -131,8 +133,11 @@ struct thread {
 	u64 ip; // of the open wait
 	u64 born_ns; // when tracking began
 	u32 wait_flags; // FLAG_* of the open wait
-	u32 pad; // zero
-	u64 state_ns[10]; // exact sums of closed intervals
+	u32 last_state; // KSTATE_* before it was last switched in
+	u64 last_delay_ns; // run-queue delay before that, by the wall clock
+	u64 exec_ns; // the scheduler's sum_exec_runtime at the last switch-out; 0: none yet
+	u64 delay_ns; // its run_delay there
+	u64 state_ns[11]; // exact sums of closed intervals
 	u64 started; // updates begun
 };
 

@@ -39,10 +39,13 @@ STATES: Final = (
     "sleep",
     "stopped",
     "other",
+    "stolen",
 )
-"""What the kernel says a thread was doing."""
+"""What the kernel says a thread was doing. `stolen`: it had a CPU, and the hypervisor gave that to another guest."""
 
-KERNEL_STATES: Final = ("running", "runnable", "gil", "lock", "io", "net", "gpu", "sleep", "stopped", "other")
+KERNEL_STATES: Final = (
+    "running", "runnable", "gil", "lock", "io", "net", "gpu", "sleep", "stopped", "other", "stolen",
+)
 """The states as BPF accumulates them: `running` is split into user and kernel by samples, afterwards."""
 
 DROPS: Final = (

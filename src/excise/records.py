@@ -23,7 +23,7 @@ REC_SAMPLE, REC_WAIT, REC_STACK, REC_TASK = 1, 2, 3, 4
 STACK_PYTHON, STACK_KERNEL = 0, 1
 TASK_FORK, TASK_EXEC, TASK_EXIT, TASK_NS = 0, 1, 2, 3
 FLAG_KERNEL_MODE, FLAG_FAULT, FLAG_CUT = 1, 2, 4
-THREAD_CARRIER, THREAD_DEAD, THREAD_SNAPSHOT = 1, 2, 4
+THREAD_CARRIER, THREAD_DEAD, THREAD_SNAPSHOT, THREAD_WAS_RUNNABLE = 1, 2, 4, 8
 PROC_CHILDREN, PROC_EXECED = 1, 2
 PROG_CPU, PROG_SWITCH, PROG_WAKING, PROG_TASK = 0, 1, 2, 3
 
@@ -83,7 +83,7 @@ THREAD_FIELDS: Fields = (
     ("fd", "u1", 1, "of the open wait"),
     ("since_ns", "u8", 1, ""),
     ("in_ns", "u8", 1, "when it was last switched in"),
-    ("wake_ns", "u8", 1, "when it was last woken; written by on_waking only"),
+    ("wake_ns", "u8", 1, "when it last came on a run queue; written by on_wakeup only"),
     ("waker", "u4", 1, "who woke it last"),
     ("syscall", "i2", 1, "of the open wait"),
     ("port", "u2", 1, "of the open wait"),
@@ -91,7 +91,10 @@ THREAD_FIELDS: Fields = (
     ("ip", "u8", 1, "of the open wait"),
     ("born_ns", "u8", 1, "when tracking began"),
     ("wait_flags", "u4", 1, "FLAG_* of the open wait"),
-    ("pad", "u4", 1, "zero"),
+    ("last_state", "u4", 1, "KSTATE_* before it was last switched in"),
+    ("last_delay_ns", "u8", 1, "run-queue delay before that, by the wall clock"),
+    ("exec_ns", "u8", 1, "the scheduler's sum_exec_runtime at the last switch-out; 0: none yet"),
+    ("delay_ns", "u8", 1, "its run_delay there"),
     ("state_ns", "u8", len(KERNEL_STATES), "exact sums of closed intervals"),
     ("started", "u8", 1, "updates begun"),
 )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from excise.batch import SLICE_FAULT, SLICE_KERNEL_MODE
 from excise.frames import Frame
 from excise.ledger.classes import CLASSES, class_id
-from excise.ledger.estimate import RunningSplit, split_running, split_waits
+from excise.ledger.estimate import RunningSplit, split_running, split_stolen, split_waits
 from excise.names import (
     FD_CLASSES,
     KERNEL_STATE_ID,
@@ -29,7 +29,7 @@ from excise.session import Session
 from excise.stages import ThreadContext, Verdict, Wait
 from excise.syscalls import syscall_name
 
-RUNNING, RUNNABLE, GIL = (KERNEL_STATE_ID[n] for n in ("running", "runnable", "gil"))
+RUNNING, RUNNABLE, GIL, STOLEN = (KERNEL_STATE_ID[n] for n in ("running", "runnable", "gil", "stolen"))
 _AS_IF_RUNNING = (RUNNING, RUNNABLE, GIL)
 _NOT_A_LIBRARY = ("libc.so", "libc-", "ld-linux", "libpthread", "[vdso]", "libm.so", "libstdc++")
 _POOL_LIBRARIES = ("libgomp", "libiomp5", "libomp", "libonnxruntime", "libmkl", "libnccl", "libtbb")
@@ -77,13 +77,15 @@ def build_report(session: Session) -> Report:
     state_ns = np.maximum(totals["state_ns"], 0)
     strata = [(pid, ("" if carrier else "~") + strip_digits(name))
               for (pid, _), name, carrier in zip(threads.keys, threads.names, threads.carrier, strict=True)]
-    off_cpu = split_waits(state_ns, records)
+    some_lost = bool(session.lost.get("ring_full"))
+    off_cpu = split_waits(state_ns, records, some_lost)
     on_cpu = split_running(state_ns[:, RUNNING], samples, strata, threads.carrier)
+    off_cpu[:, STOLEN] = split_stolen(state_ns[:, STOLEN], on_cpu.ns.sum(axis=2))
 
     stages, substages = _ledger(off_cpu, on_cpu, threads.carrier, measured=session.header.rate_hz > 0)
     se = _stage_errors(on_cpu)
     tax, tax_se = _ai_tax(stages, on_cpu)
-    stack_rows = _stack_rows(session, slices, threads, of_row, waits, runs, on_cpu, state_ns, records)
+    stack_rows = _stack_rows(session, slices, threads, of_row, waits, runs, on_cpu, state_ns, records, some_lost)
     return Report(
         boot_id=session.header.boot_id,
         target=dict(session.header.target),
@@ -285,11 +287,11 @@ def _thread_rows(session: Session, threads: _Threads, totals: NDArray[np.void], 
 
 def _stack_rows(session: Session, slices: NDArray[np.void], threads: _Threads,  # noqa: PLR0913
                 of_row: NDArray[np.int64], waits: Sequence[Verdict], runs: Sequence[Verdict], on_cpu: RunningSplit,
-                state_ns: NDArray[np.int64], records: NDArray[np.int64]) -> tuple[StackRow, ...]:
+                state_ns: NDArray[np.int64], records: NDArray[np.int64], some_lost: bool) -> tuple[StackRow, ...]:
     """One row per (stage, state, stack, process, thread name); waits scaled to the exact totals like the ledger."""
     recorded = np.maximum(records, 0).sum(axis=2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.nan_to_num(np.where(recorded > state_ns, state_ns / recorded, 1.0))
+        scale = np.nan_to_num(np.where((recorded > state_ns) | (not some_lost), state_ns / recorded, 1.0), posinf=0.0)
     # Samples are rare: a stack's running time is its samples times what one of them stands for.
     gathered: dict[tuple[Any, ...], list[float]] = {}
 

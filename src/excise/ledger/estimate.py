@@ -21,21 +21,30 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-def split_waits(totals: Ints, records: Ints) -> Floats:
+def split_waits(totals: Ints, records: Ints, some_lost: bool) -> Floats:
     """Time by thread, state and class, from exact totals (T, S) and the records' sums (T, S, C).
 
-    The totals stand: records above them (a clipped edge) are scaled down, what they do not cover is `lost`. The state
-    running is left at zero.
+    The totals stand: the records say how to share them out. When records were lost, what the others do not cover is
+    `lost`. The states running and stolen are left at zero.
     """
     covered = np.maximum(records, 0).astype(np.float64)
     sums = covered.sum(axis=2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.where(sums > totals, totals / sums, 1.0)
-    out: Floats = covered * np.nan_to_num(scale)[:, :, None]
+        scale = np.where((sums > totals) | (not some_lost), totals / sums, 1.0)
+    out: Floats = covered * np.nan_to_num(scale, posinf=0.0)[:, :, None]
     missing = totals - out.sum(axis=2)
     out[:, :, LOST] += np.maximum(missing, 0.0)
-    out[:, KERNEL_STATE_ID["running"], :] = 0.0
+    out[:, [KERNEL_STATE_ID["running"], KERNEL_STATE_ID["stolen"]], :] = 0.0
     return out
+
+
+def split_stolen(stolen: Ints, running: Floats) -> Floats:
+    """Stolen time (T,) over classes (T, C) as the running time (T, C): it was taken from that."""
+    sums = running.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.nan_to_num(running / sums)
+    share[sums[:, 0] <= 0, NO_SAMPLE] = 1.0
+    return share * stolen[:, None]
 
 
 @dataclass(frozen=True, slots=True)
