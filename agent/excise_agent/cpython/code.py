@@ -89,8 +89,8 @@ def read_key(mem: Memory, layout: Layout, addr: int) -> int:
 def read_code(mem: Memory, layout: Layout, addr: int, code_type: int = 0) -> CodeInfo | None:
     """The code object at `addr`; None when there is none. With `code_type` (PyCode_Type) its type is checked.
 
-    The target runs on meanwhile, so what it holds is read between two looks at the object itself: alive both times,
-    with the same key, it kept its names alive in between.
+    The target runs on meanwhile, so what it holds is read between two looks at the object itself: alive both
+    times, with the same key, it kept its names alive in between.
     """
     fields = _fields(mem, layout, addr) if _alive(mem, layout, addr, code_type) else None
     if fields is None:

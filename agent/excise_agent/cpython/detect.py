@@ -27,7 +27,8 @@ _LIKELY: Final = re.compile(r"^libpython|^python")
 _PYPY: Final = re.compile(r"^(lib)?pypy")
 _GLIBC: Final = re.compile(r"^libc(\.so\.6|-2\.\d+\.so)$")
 _MUSL: Final = re.compile(r"^(ld-musl-|libc\.musl-)")
-_VERSION: Final = re.compile(rb"(?<![\d.])(3\.(\d{1,2})\.\d{1,2}(?:(?:a|b|rc)\d{1,2})?\+?)\0")
+_VERSION: Final = re.compile(rb"3\.(\d{1,2})\.\d{1,2}(?:(?:a|b|rc)\d{1,2})?\+?\0")
+_INSIDE: Final = frozenset(bytes([c]) for c in b"0123456789.")  # what goes before a part of a longer number
 _LEVELS: Final = {0xA: "a", 0xB: "b", 0xC: "rc"}
 
 
@@ -56,16 +57,15 @@ Detected = Interpreter | NotPython | Unsupported
 def detect(pid: int, root: str = "/proc") -> Detected:
     """The interpreter of a process. Never raises for what the process is or does."""
     try:
-        text = read_maps(pid, root)
+        modules = parse_maps(read_maps(pid, root))
+        if not modules:
+            return NotPython("It maps no program: it is a kernel thread, or it is starting or ending.", True)
         mem = Memory(pid, root)
     except PermissionError:
         return NotPython("Its memory map may not be read: that needs CAP_SYS_PTRACE.")
     except OSError as error:
         return NotPython(f"Its memory map cannot be read ({error.strerror}): it may have ended.")
     with mem:
-        modules = parse_maps(text)
-        if not modules:
-            return NotPython("It maps no program: it is a kernel thread, or it is starting or ending.", True)
         return _detect(pid, mem, modules)
 
 
@@ -124,7 +124,7 @@ def _version(mem: Memory, elf: Elf) -> tuple[int, str] | None:
 
 
 def _version_strings(mem: Memory, module: Module) -> Iterable[tuple[str, bytes]]:
-    """PY_VERSION as the linker left it among the constants (it may be the tail of another), or what looks like it."""
+    """PY_VERSION as the linker left it among the constants: a string, or the tail of another one."""
     budget, chunk = _MAX_SEARCH_BYTES, 1 << 20
     for segment in sorted(module.readable(), key=lambda s: s.executable):
         for start in range(segment.start, segment.end, chunk):
@@ -132,8 +132,10 @@ def _version_strings(mem: Memory, module: Module) -> Iterable[tuple[str, bytes]]
             budget -= n
             if budget < 0:
                 return
-            for match in _VERSION.finditer(mem.read(start, n) or b""):
-                yield match[1].decode(), match[2]
+            text = mem.read(start, n) or b""
+            for match in _VERSION.finditer(text):
+                if text[max(0, match.start() - 1):match.start()] not in _INSIDE:
+                    yield match[0][:-1].decode(), match[1]
 
 
 def _layout(mem: Memory, number: int, version: str, addr: int) -> Layout | str:

@@ -27,7 +27,7 @@ _PTHREAD_BYTES: Final = 2048  # of struct pthread that are searched (2304 bytes 
 _PTHREAD_HEAD: Final = 704  # tcbhead_t and padding, before anything of ours
 _TCB_SELF: Final = 16  # tcbhead_t.self: the address of the structure itself
 _MAX_THREADS: Final = 256  # that are tried
-_TLS_BYTES: Final = 1536  # below fsbase that are searched; glibc keeps 1664 spare there before the stack
+_TLS_BYTES: Final = 1536  # below fsbase that are searched: less than what glibc keeps spare there
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +103,8 @@ def _find_first_block(mem: Memory, threads: list[tuple[int, int]], key: int) -> 
 def _find_tls(mem: Memory, threads: list[tuple[int, int]]) -> int:
     """The (negative) offset of the variable that holds its own state in most threads.
 
-    3.15 has two. One is NULL while the thread has no GIL, so the other wins, unless the only thread runs: on a draw
-    it is the lower one (Debian 3.15.2: -40 against -32).
+    3.15 has two. One is NULL while the thread has no GIL, so the other wins, unless the only thread runs: on
+    a draw it is the lower one (Debian 3.15.2: -40 against -32).
     """
     votes: Counter[int] = Counter()
     for tstate, fsbase in threads:
