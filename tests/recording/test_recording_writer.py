@@ -71,7 +71,7 @@ def test_a_terminal_is_refused() -> None:
 
 
 def test_standard_output_can_be_piped(tmp_path: Path) -> None:
-    script = "from test_recording_writer import *\nwith RecordingWriter('-') as w: w.write(HEADER); w.write(END)"
+    script = "from test_recording_writer import *\nw = RecordingWriter('-'); w.write(HEADER); w.write(END)"
     out = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent, stdout=subprocess.PIPE,
                          check=True)
     (tmp_path / "piped").write_bytes(out.stdout)

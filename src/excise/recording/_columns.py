@@ -1,7 +1,7 @@
 """Integer columns as few bytes: narrowest width, then byte planes, which zlib finds alike.
 
-Measured on a made-up minute (tests/recording/typical_recording.py): sorting the rows would save a tenth, differences
-between neighbours nothing. So rows keep their order: a replay is the session that was recorded, to the bit.
+Measured on a made-up minute (tests/recording/typical_recording.py): sorting the rows would save a tenth,
+differences between neighbours nothing. So rows keep their order: a replay is the session, to the bit.
 """
 
 from __future__ import annotations
