@@ -23,7 +23,11 @@ def may_load_programs() -> bool:
 
 
 def pytest_report_header() -> str:
-    return "bpf: tests run" if may_load_programs() else "bpf: this user may not load programs; tests marked bpf are left out"
+    return (
+        "bpf: tests run"
+        if may_load_programs()
+        else "bpf: this user may not load programs; tests marked bpf are left out"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -41,9 +41,9 @@ from excise_agent.python_names import PythonNames
 from excise_agent.targets import Targets
 
 BATCH_S = 1.0
-DRAIN_S = 0.1       # 2 MB hold 26 000 records: enough for 100 ms of 260 000 records/s
+DRAIN_S = 0.1  # 2 MB hold 26 000 records: enough for 100 ms of 260 000 records/s
 MIN_DRAIN_S = 0.005
-JITTER = 0.2        # the sampling period varies by this share, so that it cannot lock on to a loop
+JITTER = 0.2  # the sampling period varies by this share, so that it cannot lock on to a loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,9 @@ class Options:
 class Watch:
     """One attachment. `start` puts the probes on, `run` watches, `close` leaves nothing behind."""
 
-    def __init__(self, options: Options, sink: Callable[[Item], None], notice: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, options: Options, sink: Callable[[Item], None], notice: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.options = options
         self._sink = sink
         self._notice = notice
@@ -75,7 +77,8 @@ class Watch:
         self._sched: dict[tuple[int, int], tuple[int, int]] = {}
         self._lost = dict.fromkeys(DROPS, 0)
         self._unknown_records = self._stack_lost = 0
-        self._jitter = random.Random()  # noqa: S311 - not for secrets
+        self._batch_ns = 0
+        self._jitter = random.Random()
         self._stop_r, self._stop_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._probes: Probes | None = None
         self.overhead: dict[str, Any] = {}
@@ -93,7 +96,9 @@ class Watch:
         self._targets.add_tree(options.pid)
         for hash_, (pid, frames) in self._targets.chains.items():
             self._chains[hash_] = self._python_chain(pid, frames)
-        cpus = sorted(set().union(*(read_allowed_cpus(pid) or () for pid in self._targets.pids())) or os.sched_getaffinity(0))
+        cpus = sorted(
+            set().union(*(read_allowed_cpus(pid) or () for pid in self._targets.pids())) or os.sched_getaffinity(0)
+        )
         self._period_ns = round(1e9 / options.rate_hz) if options.rate_hz > 0 else 0
         self._tick_ns = tick_cost_ns() if self._period_ns else 0.0
         root = self._targets.process(options.pid)
@@ -213,7 +218,9 @@ class Watch:
 
     def _name_stack(self, record: StackRecord) -> None:
         if record.kernel:
-            self._chains[record.hash] = tuple(self._interner.frame(self._kernel.resolve(int(ip))) for ip in record.frames)
+            self._chains[record.hash] = tuple(
+                self._interner.frame(self._kernel.resolve(int(ip))) for ip in record.frames
+            )
         else:
             self._chains[record.hash] = self._python_chain(record.pid, record.frames.tolist())
 
@@ -242,11 +249,17 @@ class Watch:
         self._sink(item)
 
     def _send_header(self, comm: str) -> None:
-        self._sink(Header(
-            boot_id=read_boot_id(), host=describe_host(self.options.pid),
-            target={"pid": self.options.pid, "comm": comm, "collector": "bpf"},
-            start_wall_ns=time.time_ns(), start_mono_ns=time.monotonic_ns(), rate_hz=self.options.rate_hz,
-            version=__version__))
+        self._sink(
+            Header(
+                boot_id=read_boot_id(),
+                host=describe_host(self.options.pid),
+                target={"pid": self.options.pid, "comm": comm, "collector": "bpf"},
+                start_wall_ns=time.time_ns(),
+                start_mono_ns=time.monotonic_ns(),
+                rate_hz=self.options.rate_hz,
+                version=__version__,
+            )
+        )
 
     def _send_batch(self, end_ns: int = 0) -> tuple[int, int]:
         rows, sums = self._collector.fold.take_rows()
@@ -263,15 +276,22 @@ class Watch:
         for name in ("pid", "tid", "state", "syscall", "fd_class", "fd", "port", "waker"):
             out[name] = rows[name]
         kernel_mode = (rows["flags"] & FLAG_KERNEL_MODE) != 0
-        out["flags"] = np.where(kernel_mode, SLICE_KERNEL_MODE, 0) | np.where(rows["flags"] & FLAG_FAULT, SLICE_FAULT, 0)
+        out["flags"] = np.where(kernel_mode, SLICE_KERNEL_MODE, 0) | np.where(
+            rows["flags"] & FLAG_FAULT, SLICE_FAULT, 0
+        )
         out["count"], out["weight_ns"], out["runnable_ns"] = sums[:, 0], sums[:, 1], sums[:, 2]
         sampled = rows["type"] == REC_SAMPLE
         out["weight_ns"][sampled] = sums[sampled, 0] * self._period_ns
         out["stack"] = [
             self._stack_id(pid, stack, kstack, ip, mode)
             for pid, stack, kstack, ip, mode in zip(
-                rows["pid"].tolist(), rows["stack"].tolist(), rows["kstack"].tolist(), rows["ip"].tolist(),
-                kernel_mode.tolist(), strict=True)
+                rows["pid"].tolist(),
+                rows["stack"].tolist(),
+                rows["kstack"].tolist(),
+                rows["ip"].tolist(),
+                kernel_mode.tolist(),
+                strict=True,
+            )
         ]
         return out
 
@@ -290,7 +310,7 @@ class Watch:
     def _begin_window(self) -> int:
         assert self._probes is not None
         self._pump()
-        self._collector.fold.take_rows()        # what ended before the window is not of it
+        self._collector.fold.take_rows()  # what ended before the window is not of it
         self._collector.take_counts()
         now = time.monotonic_ns()
         self._begun = edge = take_edge(self._probes.maps["threads"], now)
@@ -361,7 +381,9 @@ class Watch:
         runs = (costs["runs"] - self._costs_at_start["runs"]).astype(np.float64)
         mean_ns = costs["timed_ns"] / np.maximum(costs["timed_runs"], 1)
         bpf_ns = float((runs * mean_ns).sum())
-        ticks = (now_ns - self._start_ns) / 1e9 * self.options.rate_hz * (len(self._probes.timers) if self._probes else 0)
+        ticks = (
+            (now_ns - self._start_ns) / 1e9 * self.options.rate_hz * (len(self._probes.timers) if self._probes else 0)
+        )
         per = 1 / target_ns if target_ns > 0 else None
         ratio: Callable[[float], float | None] = lambda ns: None if per is None else round(ns * per, 6)  # noqa: E731
         self.overhead |= {
@@ -370,8 +392,10 @@ class Watch:
             "tick_cpu_ratio": ratio(ticks * self._tick_ns),
             "target_cpu_ns": target_ns,
             "tick_ns": round(self._tick_ns),
-            "programs": {name: {"runs": int(runs[i]), "mean_ns": round(float(mean_ns[i]))}
-                         for i, name in enumerate(("on_cpu", "on_switch", "on_waking", "tasks"))},
+            "programs": {
+                name: {"runs": int(runs[i]), "mean_ns": round(float(mean_ns[i]))}
+                for i, name in enumerate(("on_cpu", "on_switch", "on_waking", "tasks"))
+            },
         }
 
     def _send_end(self, reason: str) -> None:

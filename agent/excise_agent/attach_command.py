@@ -23,8 +23,9 @@ from excise_agent.attach import Options, Watch
 from excise_agent.loader import LoadError
 
 
-def run_attach(pid: int, duration_s: float, rate_hz: float, *, children: bool, record: str | None, rules: Rules,
-               quiet: bool) -> Report:
+def run_attach(
+    pid: int, duration_s: float, rate_hz: float, *, children: bool, record: str | None, rules: Rules, quiet: bool
+) -> Report:
     """Watches and reports. Raises CliError."""
     check_target(pid)
     session = Session(rules)
@@ -102,8 +103,10 @@ def _start(watch: Watch, pid: int) -> None:
         raise CliError(f"process {pid} ended before it could be watched", EXIT_TARGET) from None
     except OSError as err:
         if err.errno in (errno.EPERM, errno.EACCES):
-            raise CliError("attaching needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE: "
-                           f"sudo excise attach --pid {pid}", EXIT_PERMISSION) from err
+            raise CliError(
+                f"attaching needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE: sudo excise attach --pid {pid}",
+                EXIT_PERMISSION,
+            ) from err
         raise CliError(f"attaching to {pid} failed: {err.strerror or err}") from err
 
 
@@ -118,8 +121,15 @@ class _Progress:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
             # redrawn when we say so: a refresh thread would cost more than the sampling
-            self._bar = Progress(TextColumn("watching"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[seen]}"),
-                                 console=Console(stderr=True), auto_refresh=False, transient=True)
+            self._bar = Progress(
+                TextColumn("watching"),
+                BarColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[seen]}"),
+                console=Console(stderr=True),
+                auto_refresh=False,
+                transient=True,
+            )
 
     def __enter__(self) -> _Progress:
         if self._bar is not None:
@@ -133,5 +143,7 @@ class _Progress:
 
     def __call__(self, elapsed_s: float, samples: int, waits: int) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=elapsed_s, seen=f"{samples} samples, {waits} waits (Ctrl-C ends early)")
+            self._bar.update(
+                self._task, completed=elapsed_s, seen=f"{samples} samples, {waits} waits (Ctrl-C ends early)"
+            )
             self._bar.refresh()

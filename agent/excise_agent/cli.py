@@ -19,37 +19,47 @@ import click  # noqa: E402
 from excise.cli import EXIT_PERMISSION, EXIT_TARGET, CliError, cli, emit_report, load_rules, output_options  # noqa: E402
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType):  # type: ignore[type-arg]
     """10, 10s, 2m, 1h or 500ms, in seconds."""
 
     name = "duration"
     _UNITS = (("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("", 1.0))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        for suffix, factor in self._UNITS:
-            if str(value).endswith(suffix):
-                try:
-                    seconds = float(str(value).removesuffix(suffix)) * factor
-                except ValueError:
-                    break
-                if 0.05 <= seconds <= 7 * 86400:
-                    return seconds
-                break
-        self.fail(f"{value!r} is not a duration between 50ms and 7 days, like 10s, 2m or 500ms", param, ctx)
+        text = str(value)
+        suffix, factor = next((s, f) for s, f in self._UNITS if text.endswith(s))
+        try:
+            seconds = float(text.removesuffix(suffix)) * factor
+        except ValueError:
+            seconds = 0.0
+        if 0.05 <= seconds <= 7 * 86400:
+            return seconds
+        return self.fail(f"{value!r} is not a duration between 50ms and 7 days, like 10s, 2m or 500ms", param, ctx)
 
 
 @cli.command()
 @click.option("-p", "--pid", required=True, type=click.IntRange(1, 1 << 22), help="The process to watch.")
 @click.option("-d", "--duration", type=Duration(), default="10s", show_default=True, help="How long: 10s, 2m, 500ms.")
-@click.option("--rate", type=click.FloatRange(0, 1000), default=99.0, show_default=True,
-              help="Samples per second and CPU; 0 takes none.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, 1000),
+    default=99.0,
+    show_default=True,
+    help="Samples per second and CPU; 0 takes none.",
+)
 @click.option("--no-children", is_flag=True, help="Watch this process only, not its descendants.")
 @click.option("--record", metavar="FILE.excise", help="Keep the stream, for excise report, flame, folded and dump.")
 @output_options
-def attach(pid: int, duration: float, rate: float, no_children: bool, record: str | None, stages: tuple[str, ...],
-           quiet: bool, **outputs: Any) -> None:
+def attach(
+    pid: int,
+    duration: float,
+    rate: float,
+    no_children: bool,
+    record: str | None,
+    stages: tuple[str, ...],
+    quiet: bool,
+    **outputs: Any,
+) -> None:
     """Watches a running process and says where its time goes. No restart, no code change, nothing is stopped.
 
     Ctrl-C ends early and prints what was seen.
@@ -61,7 +71,9 @@ def attach(pid: int, duration: float, rate: float, no_children: bool, record: st
     """
     from excise_agent.attach_command import run_attach
 
-    report = run_attach(pid, duration, rate, children=not no_children, record=record, rules=load_rules(stages), quiet=quiet)
+    report = run_attach(
+        pid, duration, rate, children=not no_children, record=record, rules=load_rules(stages), quiet=quiet
+    )
     emit_report(report, quiet=quiet, **outputs)
 
 

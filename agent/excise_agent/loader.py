@@ -56,8 +56,12 @@ class Sizes:
     stacks: int = 16384
 
     def defines(self) -> dict[str, int]:
-        return {"RING_PAGES": self.ring_bytes // PAGE, "MAX_PROCS": self.procs, "MAX_THREADS": self.threads,
-                "MAX_STACKS": self.stacks}
+        return {
+            "RING_PAGES": self.ring_bytes // PAGE,
+            "MAX_PROCS": self.procs,
+            "MAX_THREADS": self.threads,
+            "MAX_STACKS": self.stacks,
+        }
 
 
 def nvidia_uvm_major(devices: Path = Path("/proc/devices")) -> int:
@@ -76,22 +80,29 @@ def _cache_key(defines: dict[str, int]) -> str:
     digest.update(c_header().encode())
     digest.update(Path(__file__).with_name("_compile.py").read_bytes())
     btf = Path("/sys/kernel/btf/vmlinux")
-    digest.update(repr((sorted(defines.items()), os.uname().release, os.uname().version,
-                        btf.stat().st_size if btf.exists() else 0)).encode())
+    digest.update(
+        repr(
+            (sorted(defines.items()), os.uname().release, os.uname().version, btf.stat().st_size if btf.exists() else 0)
+        ).encode()
+    )
     return digest.hexdigest()[:32]
 
 
 def _compile(defines: dict[str, int]) -> bytes:
     command = [sys.executable, "-m", "excise_agent._compile", *(f"{k}={v}" for k, v in defines.items())]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMPILE_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMPILE_TIMEOUT_S, check=False
+        )
     except subprocess.TimeoutExpired as err:
         raise LoadError(f"compiling the probes took over {COMPILE_TIMEOUT_S} s") from err
     if done.returncode:
         words = done.stderr.decode("utf-8", "replace")
         if "No module named 'bcc'" in words:
-            raise LoadError("bcc is missing: apt install python3-bpfcc (Debian, Ubuntu) or dnf install python3-bcc; "
-                            "PyPI's package of that name is another project")
+            raise LoadError(
+                "bcc is missing: apt install python3-bpfcc (Debian, Ubuntu) or dnf install python3-bcc; "
+                "PyPI's package of that name is another project"
+            )
         raise LoadError(f"compiling the probes failed:\n{words[-3000:]}")
     return done.stdout
 
@@ -141,7 +152,9 @@ class Probes:
         try:
             fds = []
             for m in module["maps"]:
-                made = bpf.Map.create(m["name"], m["type"], m["key_size"], m["value_size"], m["max_entries"], m["flags"])
+                made = bpf.Map.create(
+                    m["name"], m["type"], m["key_size"], m["value_size"], m["max_entries"], m["flags"]
+                )
                 self.maps[made.name] = made
                 fds.append(made.fd)
             for name, program in module["programs"].items():
@@ -198,7 +211,7 @@ class Probes:
     def _array(self, name: str, index: int) -> bytes:
         value = self.maps[name].lookup(struct.pack("<I", index))
         if value is None:
-            raise BpfGone(f"map {name} has no entry {index}")
+            raise MapEntryError(f"map {name} has no entry {index}")
         return bytes(value)
 
     def detach(self) -> None:
@@ -222,7 +235,7 @@ class Probes:
         self.maps.clear()
 
 
-class BpfGone(Exception):
+class MapEntryError(Exception):
     """A map entry that must exist does not."""
 
 

@@ -31,5 +31,7 @@ def cache_dir() -> Path:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     info = path.lstat()
     if path.is_symlink() or info.st_uid != os.geteuid() or info.st_mode & 0o022:
-        raise PermissionError(f"{path} may be written by others: remove it, or chmod 0700 and chown it to uid {os.geteuid()}")
+        raise PermissionError(
+            f"{path} may be written by others: remove it, or chmod 0700 and chown it to uid {os.geteuid()}"
+        )
     return path

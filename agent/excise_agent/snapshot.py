@@ -20,8 +20,36 @@ _POLL = (7, 23, 270, 271)
 _SLEEP = (35, 230)
 _EPOLL = (232, 281, 441)
 # calls whose first argument is the descriptor that they block on; the probes' list is takes_fd() in waits.bpf.h
-_TAKES_FD = frozenset((0, 1, 16, 17, 18, 19, 20, 40, *range(42, 48), *range(72, 79), 217, 221, 232, 275, 277, 281, 285, 288,
-                       295, 296, 299, 307, 326, 327, 328, 441))
+_TAKES_FD = frozenset(
+    (
+        0,
+        1,
+        16,
+        17,
+        18,
+        19,
+        20,
+        40,
+        *range(42, 48),
+        *range(72, 79),
+        217,
+        221,
+        232,
+        275,
+        277,
+        281,
+        285,
+        288,
+        295,
+        296,
+        299,
+        307,
+        326,
+        327,
+        328,
+        441,
+    )
+)
 _NVIDIA_MAJOR = 195
 
 

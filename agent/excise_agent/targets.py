@@ -40,7 +40,7 @@ from excise_agent.loader import Probes
 from excise_agent.python_names import PythonNames
 from excise_agent.snapshot import snapshot_thread
 
-EXEC_POLL_NS = 20_000_000       # how often a new image is looked at for its interpreter
+EXEC_POLL_NS = 20_000_000  # how often a new image is looked at for its interpreter
 EXEC_PATIENCE_NS = 5_000_000_000  # after which it is taken to be none
 
 
@@ -48,7 +48,7 @@ EXEC_PATIENCE_NS = 5_000_000_000  # after which it is taken to be none
 class _Watched:
     process: Process
     ended: bool = False
-    exec_ns: int = 0        # when it last called exec and its interpreter was not yet found; 0: not pending
+    exec_ns: int = 0  # when it last called exec and its interpreter was not yet found; 0: not pending
     next_look_ns: int = 0
 
 
@@ -63,7 +63,9 @@ class Targets:
         self._children = children
         self._watched: dict[int, _Watched] = {}
         self._known_tids: dict[int, Thread] = {}
-        self.chains: dict[int, tuple[int, list[FrameRecord]]] = {}  # stacks that the snapshot walked: hash -> pid, frames
+        self.chains: dict[
+            int, tuple[int, list[FrameRecord]]
+        ] = {}  # stacks that the snapshot walked: hash -> pid, frames
         self.untracked = 0
 
     # -- processes
@@ -112,7 +114,9 @@ class Targets:
                 pass
         record["flags"] = PROC_CHILDREN if self._children else 0
         self._update_proc(pid, record)
-        watched.process = replace(watched.process, python=version, note=note, comm=read_comm(pid) or watched.process.comm)
+        watched.process = replace(
+            watched.process, python=version, note=note, comm=read_comm(pid) or watched.process.comm
+        )
         self._interner.define(process=watched.process)
         return version is not None or bool(note)
 
@@ -129,10 +133,15 @@ class Targets:
         if record.event == TASK_FORK:
             parent = self._watched.get(record.parent)
             self._names.fork(record.parent, record.pid)
-            process = Process(pid=record.pid, start_ns=read_start_ns(record.pid) or 0, parent=record.parent, ns_pid=record.pid,
-                              comm=read_comm(record.pid) or (parent.process.comm if parent else ""),
-                              python=parent.process.python if parent else None,
-                              note=parent.process.note if parent else "")
+            process = Process(
+                pid=record.pid,
+                start_ns=read_start_ns(record.pid) or 0,
+                parent=record.parent,
+                ns_pid=record.pid,
+                comm=read_comm(record.pid) or (parent.process.comm if parent else ""),
+                python=parent.process.python if parent else None,
+                note=parent.process.note if parent else "",
+            )
             self._watched[record.pid] = _Watched(process)
             self._interner.define(process=process)
         elif record.event == TASK_EXEC:
@@ -168,7 +177,7 @@ class Targets:
         for pid, watched in self._watched.items():
             if not watched.ended and not Path(f"/proc/{pid}").exists():
                 watched.ended = True
-            if watched.ended and not watched.exec_ns == -1:
+            if watched.ended and watched.exec_ns != -1:
                 self._procs.delete(struct.pack("<I", pid))
                 watched.exec_ns = -1
 

@@ -32,7 +32,7 @@ class CliError(click.ClickException):
 
     def __init__(self, message: str, exit_code: int = EXIT_USAGE) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # click declares it on the class
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"excise: {self.format_message()}", err=True, file=file)
@@ -59,21 +59,39 @@ def load_rules(files: tuple[str, ...]) -> Rules:
 
 def output_options(function: _F) -> _F:
     """--json, --folded, --flame, --speedscope, --top, --quiet, --stages."""
-    for option in reversed((
-        click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON (excise.report/1)."),
-        click.option("--folded", metavar="FILE", help="Write folded stacks, values in microseconds."),
-        click.option("--flame", metavar="FILE.html", help="Write an interactive flame graph, one self-contained page."),
-        click.option("--speedscope", metavar="FILE", help="Write a speedscope profile."),
-        click.option("--top", default=3, show_default=True, type=click.IntRange(0, 100), help="Costliest stacks per stage in the table."),
-        click.option("--stages", multiple=True, metavar="FILE.toml", help="More stage rules; may be given again."),
-        click.option("-q", "--quiet", is_flag=True, help="No table, no progress."),
-    )):
+    for option in reversed(
+        (
+            click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON (excise.report/1)."),
+            click.option("--folded", metavar="FILE", help="Write folded stacks, values in microseconds."),
+            click.option(
+                "--flame", metavar="FILE.html", help="Write an interactive flame graph, one self-contained page."
+            ),
+            click.option("--speedscope", metavar="FILE", help="Write a speedscope profile."),
+            click.option(
+                "--top",
+                default=3,
+                show_default=True,
+                type=click.IntRange(0, 100),
+                help="Costliest stacks per stage in the table.",
+            ),
+            click.option("--stages", multiple=True, metavar="FILE.toml", help="More stage rules; may be given again."),
+            click.option("-q", "--quiet", is_flag=True, help="No table, no progress."),
+        )
+    ):
         function = option(function)
     return function
 
 
-def emit_report(report: Report, *, json_file: str | None, folded: str | None, flame: str | None,
-                speedscope: str | None, top: int, quiet: bool) -> None:
+def emit_report(
+    report: Report,
+    *,
+    json_file: str | None,
+    folded: str | None,
+    flame: str | None,
+    speedscope: str | None,
+    top: int,
+    quiet: bool,
+) -> None:
     """Writes the files that were asked for, and the table unless a file goes to standard output."""
     to_stdout = [f for f in (json_file, folded, flame, speedscope) if f == "-"]
     if len(to_stdout) > 1:
@@ -158,7 +176,13 @@ def flame(recording: str, output: str, stages: tuple[str, ...]) -> None:
 
 @cli.command()
 @click.argument("recording")
-@click.option("--mode", type=click.Choice(["all", "cpu", "off"]), default="all", show_default=True, help="On a CPU, off it, or both.")
+@click.option(
+    "--mode",
+    type=click.Choice(["all", "cpu", "off"]),
+    default="all",
+    show_default=True,
+    help="On a CPU, off it, or both.",
+)
 @click.option("--stages", multiple=True, metavar="FILE.toml", help="More stage rules; may be given again.")
 def folded(recording: str, mode: str, stages: tuple[str, ...]) -> None:
     """Prints a RECORDING's stacks as `thread;stage;root;...;leaf microseconds`.

@@ -19,16 +19,16 @@ class StackRow:
     """Time of one stack in one stage and state. `ns` is an estimate for running states, else exact."""
 
     stage: str
-    reason: str | None          # of UNATTRIBUTED, when stage is "unattributed"
+    reason: str | None  # of UNATTRIBUTED, when stage is "unattributed"
     substage: str | None
-    state: str                  # of STATES
-    frames: tuple[Frame, ...]   # leaf first; empty when none was walked
+    state: str  # of STATES
+    frames: tuple[Frame, ...]  # leaf first; empty when none was walked
     ns: int
-    count: int                  # records behind it
+    count: int  # records behind it
     pid: int
-    thread: str                 # thread name
-    carrier: bool               # False: a helper's, outside the stage shares
-    wait: str = ""              # what it waited on, in words ("futex", "read pipe", "epoll_wait"); "" on CPU
+    thread: str  # thread name
+    carrier: bool  # False: a helper's, outside the stage shares
+    wait: str = ""  # what it waited on, in words ("futex", "read pipe", "epoll_wait"); "" on CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class ThreadRow:
     name: str
     carrier: bool
     lifetime_ns: int
-    states_ns: dict[str, int]           # KERNEL_STATES -> ns
-    stages_ns: dict[str, int]           # STAGES -> ns, carriers only
+    states_ns: dict[str, int]  # KERNEL_STATES -> ns
+    stages_ns: dict[str, int]  # STAGES -> ns, carriers only
     samples: int
     sched_running_ns: int | None
     sched_runnable_ns: int | None
@@ -54,7 +54,7 @@ class HelperRow:
     library: str
     threads: int
     cpu_ns: int
-    states_ns: dict[str, int]           # KERNEL_STATES -> ns
+    states_ns: dict[str, int]  # KERNEL_STATES -> ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +62,23 @@ class Report:
     boot_id: str
     target: dict[str, Any]
     processes: tuple[Process, ...]
-    host: dict[str, Any]                # cpus, quota_cpus, throttled_ns, cpus_used, rss_bytes, disk_*_bytes, net_*_bytes
+    host: dict[str, Any]  # cpus, quota_cpus, throttled_ns, cpus_used, rss_bytes, disk_*_bytes, net_*_bytes
     start_wall_ns: int
     start_mono_ns: int
     duration_ns: int
     end_reason: str
     rate_hz: float
-    stages: dict[str, dict[str, int | None]]       # stage -> state -> carrier ns; None: not measured
-    stages_se_ns: dict[str, int | None]            # standard error of each stage's sum; None: unknown
+    stages: dict[str, dict[str, int | None]]  # stage -> state -> carrier ns; None: not measured
+    stages_se_ns: dict[str, int | None]  # standard error of each stage's sum; None: unknown
     substages: dict[str, dict[str, int | None]]
     helpers: tuple[HelperRow, ...]
     ai_tax_ratio: float | None
     ai_tax_se: float | None
-    quality: dict[str, Any]             # samples, lost, unattributed, unattributed_ratio, schedstat
+    quality: dict[str, Any]  # samples, lost, unattributed, unattributed_ratio, schedstat
     overhead: dict[str, Any]
     threads: tuple[ThreadRow, ...]
-    stacks: tuple[StackRow, ...]        # every row, heaviest first
-    notes: tuple[str, ...] = field(default=())     # sentences a reader must know ("2 threads untracked: ...")
+    stacks: tuple[StackRow, ...]  # every row, heaviest first
+    notes: tuple[str, ...] = field(default=())  # sentences a reader must know ("2 threads untracked: ...")
 
     def stage_ns(self, stage: str) -> int:
         """Carrier time of a stage over all states, ns."""
@@ -97,8 +97,15 @@ def to_json(report: Report, max_stacks: int = 200) -> dict[str, Any]:
     """The JSON contract. Times in ns of carrier-thread time; `null` where not measured."""
     target = dict(report.target)
     target["processes"] = [
-        {"pid": p.pid, "start_ns": p.start_ns, "comm": p.comm, "python": p.python, "parent": p.parent,
-         "ns_pid": p.ns_pid or p.pid, "note": p.note}
+        {
+            "pid": p.pid,
+            "start_ns": p.start_ns,
+            "comm": p.comm,
+            "python": p.python,
+            "parent": p.parent,
+            "ns_pid": p.ns_pid or p.pid,
+            "note": p.note,
+        }
         for p in report.processes
     ]
     return {
@@ -125,15 +132,34 @@ def to_json(report: Report, max_stacks: int = 200) -> dict[str, Any]:
         "quality": report.quality,
         "overhead": report.overhead,
         "threads": [
-            {"pid": t.pid, "tid": t.tid, "name": t.name, "carrier": t.carrier, "lifetime_ns": t.lifetime_ns,
-             "states_ns": t.states_ns, "stages_ns": t.stages_ns, "samples": t.samples,
-             "sched_running_ns": t.sched_running_ns, "sched_runnable_ns": t.sched_runnable_ns}
+            {
+                "pid": t.pid,
+                "tid": t.tid,
+                "name": t.name,
+                "carrier": t.carrier,
+                "lifetime_ns": t.lifetime_ns,
+                "states_ns": t.states_ns,
+                "stages_ns": t.stages_ns,
+                "samples": t.samples,
+                "sched_running_ns": t.sched_running_ns,
+                "sched_runnable_ns": t.sched_runnable_ns,
+            }
             for t in report.threads
         ],
         "stacks": [
-            {"stage": s.stage, "reason": s.reason, "substage": s.substage, "state": s.state, "ns": s.ns,
-             "count": s.count, "pid": s.pid, "thread": s.thread, "carrier": s.carrier, "wait": s.wait,
-             "frames": [_frame(f) for f in s.frames]}
+            {
+                "stage": s.stage,
+                "reason": s.reason,
+                "substage": s.substage,
+                "state": s.state,
+                "ns": s.ns,
+                "count": s.count,
+                "pid": s.pid,
+                "thread": s.thread,
+                "carrier": s.carrier,
+                "wait": s.wait,
+                "frames": [_frame(f) for f in s.frames],
+            }
             for s in report.stacks[:max_stacks]
         ],
         "notes": list(report.notes),

@@ -23,8 +23,25 @@ KEY_WORDS = 6
 """Words 0-2 (type, state, flags, fd_class, tid; pid, waker; syscall, port, fd) and 6-8 (stack, kstack, ip)."""
 
 ROW_DTYPE = np.dtype(
-    [(n, RAW_SLICE_DTYPE.fields[n][0]) for n in  # type: ignore[index]
-     ("type", "state", "flags", "fd_class", "tid", "pid", "waker", "syscall", "port", "fd", "pad", "stack", "kstack", "ip")],
+    [
+        (n, RAW_SLICE_DTYPE.fields[n][0])
+        for n in (  # type: ignore[index]
+            "type",
+            "state",
+            "flags",
+            "fd_class",
+            "tid",
+            "pid",
+            "waker",
+            "syscall",
+            "port",
+            "fd",
+            "pad",
+            "stack",
+            "kstack",
+            "ip",
+        )
+    ],
     align=True,
 )
 """The key words of a folded row, by name."""
@@ -40,14 +57,25 @@ _MULTIPLIER = 0x9E3779B97F4A7C15
 
 
 @nb.njit("u8(u8,u8)", inline="always")
-def _mix(h: int, x: int) -> int:
+def _mix(h: Any, x: Any) -> Any:
     return (h ^ x) * nb.uint64(_MULTIPLIER)
 
 
 @nb.njit("i8(u8,u8,u8,u8,u8,u8,i8,i8,i8,u8[:,::1],i8[:,::1],i4[::1],i8[::1])", cache=True)
-def fold(  # noqa: PLR0913
-    w0: int, w1: int, w2: int, w6: int, w7: int, w8: int, count: int, value: int, runnable: int,
-    keys: Any, sums: Any, table: Any, used: Any,
+def fold(
+    w0: int,
+    w1: int,
+    w2: int,
+    w6: int,
+    w7: int,
+    w8: int,
+    count: int,
+    value: int,
+    runnable: int,
+    keys: Any,
+    sums: Any,
+    table: Any,
+    used: Any,
 ) -> int:
     """Adds one record to its row. Returns 0, or -1 when the rows are full (then nothing was changed).
 
@@ -62,8 +90,14 @@ def fold(  # noqa: PLR0913
         row = table[slot] - 1
         if row < 0:
             break
-        if (keys[row, 0] == w0 and keys[row, 1] == w1 and keys[row, 2] == w2 and keys[row, 3] == w6
-                and keys[row, 4] == w7 and keys[row, 5] == w8):
+        if (
+            keys[row, 0] == w0
+            and keys[row, 1] == w1
+            and keys[row, 2] == w2
+            and keys[row, 3] == w6
+            and keys[row, 4] == w7
+            and keys[row, 5] == w8
+        ):
             sums[row, 0] += count
             sums[row, 1] += value
             sums[row, 2] += runnable
@@ -83,11 +117,34 @@ def fold(  # noqa: PLR0913
 _WORDS = nb.types.Array(nb.uint64, 1, "C", readonly=True)  # the kernel maps these pages read-only
 
 
-@nb.njit(nb.int64(_WORDS, _WORDS, nb.uint64[::1], nb.uint64, nb.uint64[:, ::1], nb.int64[:, ::1], nb.int32[::1],
-                  nb.int64[::1], nb.uint64[::1], nb.int64[::1], nb.int64[::1]), cache=True)
-def drain(  # noqa: PLR0913
-    data: Any, producer: Any, consumer: Any, until_ns: int,
-    keys: Any, sums: Any, table: Any, used: Any, side: Any, side_used: Any, counts: Any,
+@nb.njit(
+    nb.int64(
+        _WORDS,
+        _WORDS,
+        nb.uint64[::1],
+        nb.uint64,
+        nb.uint64[:, ::1],
+        nb.int64[:, ::1],
+        nb.int32[::1],
+        nb.int64[::1],
+        nb.uint64[::1],
+        nb.int64[::1],
+        nb.int64[::1],
+    ),
+    cache=True,
+)
+def drain(
+    data: Any,
+    producer: Any,
+    consumer: Any,
+    until_ns: int,
+    keys: Any,
+    sums: Any,
+    table: Any,
+    used: Any,
+    side: Any,
+    side_used: Any,
+    counts: Any,
 ) -> int:
     """Folds what is in the ring and returns why it stopped (DRAINED, ...).
 
@@ -111,16 +168,32 @@ def drain(  # noqa: PLR0913
             continue
         w0 = data[word + 1]
         kind = nb.int64(w0 & nb.uint64(0xFF))
-        if (kind == REC_SAMPLE or kind == REC_WAIT) and length == _SLICE_BYTES:
+        if kind in (REC_SAMPLE, REC_WAIT) and length == _SLICE_BYTES:
             if until_ns and data[word + 4] > until_ns:
                 stop = AHEAD
                 break
-            if fold(w0, data[word + 2], data[word + 3], data[word + 7], data[word + 8], data[word + 9],
-                    1, nb.int64(data[word + 5]), nb.int64(data[word + 6]), keys, sums, table, used) < 0:
+            if (
+                fold(
+                    w0,
+                    data[word + 2],
+                    data[word + 3],
+                    data[word + 7],
+                    data[word + 8],
+                    data[word + 9],
+                    1,
+                    nb.int64(data[word + 5]),
+                    nb.int64(data[word + 6]),
+                    keys,
+                    sums,
+                    table,
+                    used,
+                )
+                < 0
+            ):
                 stop = FOLD_FULL
                 break
             counts[0 if kind == REC_SAMPLE else 1] += 1
-        elif kind == REC_STACK or kind == REC_TASK:
+        elif kind in (REC_STACK, REC_TASK):
             words = (length + 7) // 8
             if side_used[0] + words + 1 > side.shape[0]:
                 stop = SIDE_FULL
@@ -160,11 +233,25 @@ class Fold:
         self.side_used = np.zeros(1, np.int64)
         self.counts = np.zeros(4, np.int64)
 
-    def drain(self, data: NDArray[np.uint64], producer: NDArray[np.uint64], consumer: NDArray[np.uint64],
-              until_ns: int = 0) -> int:
+    def drain(
+        self, data: NDArray[np.uint64], producer: NDArray[np.uint64], consumer: NDArray[np.uint64], until_ns: int = 0
+    ) -> int:
         """See `drain`."""
-        return int(drain(data, producer, consumer, until_ns, self.keys, self.sums, self.table, self.used,
-                         self.side, self.side_used, self.counts))
+        return int(
+            drain(
+                data,
+                producer,
+                consumer,
+                until_ns,
+                self.keys,
+                self.sums,
+                self.table,
+                self.used,
+                self.side,
+                self.side_used,
+                self.counts,
+            )
+        )
 
     def add(self, keys: NDArray[np.uint64], sums: NDArray[np.int64]) -> int:
         """Folds rows that are already keyed: keys (n, 6), sums (n, 3). Returns how many found no room."""

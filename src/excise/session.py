@@ -118,7 +118,10 @@ class Session:
     def _take_host(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
             before = self.host.get(name)
-            if name.endswith(("throttled_ns", "_read_bytes", "_write_bytes", "_in_bytes", "_out_bytes")) and before is not None:
+            if (
+                name.endswith(("throttled_ns", "_read_bytes", "_write_bytes", "_in_bytes", "_out_bytes"))
+                and before is not None
+            ):
                 self.host[name] = None if value is None else before + value
             elif name == "listen_ports":
                 self.host[name] = sorted(set(before or ()) | set(value or ()))

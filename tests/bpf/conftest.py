@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from cpython.conftest import INTERPRETERS, Start, Target, start, until
 
+from cpython.conftest import INTERPRETERS, Start, Target, start, until
 from excise.batch import Batch, Definitions, End, Header, Item, Totals
 from excise.frames import Frame, Process, Thread
 from excise.names import KERNEL_STATES
@@ -98,11 +98,13 @@ def observe() -> Observe:
             watch.start()
             done = threading.Event()
             if stop is not None:
+
                 def poll() -> None:
                     while not done.wait(0.05):
                         if stop(seen):
                             watch.stop()
                             return
+
                 threading.Thread(target=poll, daemon=True).start()
             watch.run()
             done.set()

@@ -25,9 +25,17 @@ def test_chain_of_a_thread_that_blocks_all_the_time(python: str, mode: str, star
 
 def test_chain_of_a_busy_thread(python: str, start: Start, observe: Observe) -> None:
     target = start(python, "spin", blocks=False)
-    seen = observe(target.pid, 20, rate_hz=199, stop=lambda s: sum(
-        int(r["count"]) for r in s.rows(target.tid) if r["state"] == 0 and s.named(r) == target.expect) > 100)
-    samples = [(seen.named(r), int(r["count"])) for r in seen.rows(target.tid) if r["state"] == KERNEL_STATE_ID["running"]]
+    seen = observe(
+        target.pid,
+        20,
+        rate_hz=199,
+        stop=lambda s: (
+            sum(int(r["count"]) for r in s.rows(target.tid) if r["state"] == 0 and s.named(r) == target.expect) > 100
+        ),
+    )
+    samples = [
+        (seen.named(r), int(r["count"])) for r in seen.rows(target.tid) if r["state"] == KERNEL_STATE_ID["running"]
+    ]
     good = sum(n for chain, n in samples if chain == target.expect)
     # the announcement itself may still be under way in the first sample
     assert good > 100 and good >= 0.99 * sum(n for _, n in samples)
@@ -35,8 +43,13 @@ def test_chain_of_a_busy_thread(python: str, start: Start, observe: Observe) -> 
 
 def test_a_thread_that_waits_for_the_gil(python: str, start: Start, observe: Observe) -> None:
     target = start(python, "gil", blocks=False)
-    seen = observe(target.pid, 20, stop=lambda s: sum(
-        int(r["weight_ns"]) for r in s.rows(target.tid) if r["state"] == KERNEL_STATE_ID["gil"]) > 2e8)
+    seen = observe(
+        target.pid,
+        20,
+        stop=lambda s: (
+            sum(int(r["weight_ns"]) for r in s.rows(target.tid) if r["state"] == KERNEL_STATE_ID["gil"]) > 2e8
+        ),
+    )
     gil = [r for r in seen.rows(target.tid) if r["state"] == KERNEL_STATE_ID["gil"]]
     assert sum(int(r["weight_ns"]) for r in gil) > 1e8
     right = sum(int(r["weight_ns"]) for r in gil if seen.named(r) == target.expect)
@@ -45,8 +58,10 @@ def test_a_thread_that_waits_for_the_gil(python: str, start: Start, observe: Obs
 
 def test_functions_that_are_made_and_freed_keep_their_own_names(python: str, start: Start, observe: Observe) -> None:
     target = start(python, "exec-churn", blocks=False)
+
     def churned(s):
         return [f for f in s.frames if f.file.startswith("<churn")]
+
     seen = observe(target.pid, 30, rate_hz=499, stop=lambda s: len(churned(s)) > 15)
     names = churned(seen)
     assert len(names) > 10

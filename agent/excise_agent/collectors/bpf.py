@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class StackRecord:
     hash: int
     kernel: bool
     cut: bool
-    frames: NDArray[np.void] | NDArray[np.uint64]
+    frames: NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +88,15 @@ class BpfCollector:
                 yield _stack(record)
             else:
                 head = np.frombuffer(record, RAW_TASK_DTYPE, 1)[0]
-                yield TaskRecord(int(head["event"]), int(head["pid"]), int(head["tid"]), int(head["parent"]), int(head["ts_ns"]))
+                yield TaskRecord(
+                    int(head["event"]), int(head["pid"]), int(head["tid"]), int(head["parent"]), int(head["ts_ns"])
+                )
 
 
 def _stack(record: bytes) -> StackRecord:
     head = np.frombuffer(record, RAW_STACK_DTYPE, 1)[0]
     kernel = int(head["kind"]) == STACK_KERNEL
-    frames: NDArray[np.void] | NDArray[np.uint64] = np.frombuffer(
-        record, np.uint64 if kernel else RAW_PY_FRAME_DTYPE, int(head["count"]), offset=RAW_STACK_DTYPE.itemsize)
+    frames: NDArray[Any] = np.frombuffer(
+        record, np.uint64 if kernel else RAW_PY_FRAME_DTYPE, int(head["count"]), offset=RAW_STACK_DTYPE.itemsize
+    )
     return StackRecord(int(head["pid"]), int(head["hash"]), kernel, bool(head["flags"]), frames)

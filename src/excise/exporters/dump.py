@@ -16,8 +16,10 @@ def dump_lines(items: Iterable[Item]) -> Iterator[str]:
     for item in items:
         match item:
             case Header():
-                yield (f"header {item.boot_id} start_mono_ns={item.start_mono_ns} rate_hz={item.rate_hz:g} "
-                       f"target={json.dumps(item.target)} host={json.dumps(item.host)}")
+                yield (
+                    f"header {item.boot_id} start_mono_ns={item.start_mono_ns} rate_hz={item.rate_hz:g} "
+                    f"target={json.dumps(item.target)} host={json.dumps(item.host)}"
+                )
             case Definitions():
                 for p in item.processes:
                     yield f"process {p.pid} {p.comm!r} python={p.python} parent={p.parent} start_ns={p.start_ns} {p.note}".rstrip()
@@ -35,8 +37,10 @@ def dump_lines(items: Iterable[Item]) -> Iterator[str]:
                     what = KERNEL_STATES[int(r["state"])]
                     call = syscall_name(int(r["syscall"]))
                     on = FD_CLASSES[int(r["fd_class"])]
-                    yield (f"  {r['pid']}/{r['tid']} {what} {call} {on} fd={r['fd']} port={r['port']} flags={r['flags']} "
-                           f"stack={r['stack']} waker={r['waker']} n={r['count']} ns={r['weight_ns']} runnable={r['runnable_ns']}")
+                    yield (
+                        f"  {r['pid']}/{r['tid']} {what} {call} {on} fd={r['fd']} port={r['port']} flags={r['flags']} "
+                        f"stack={r['stack']} waker={r['waker']} n={r['count']} ns={r['weight_ns']} runnable={r['runnable_ns']}"
+                    )
             case Totals():
                 yield f"totals {item.start_ns}..{item.end_ns}"
                 for row in item.rows:

@@ -68,15 +68,22 @@ def build_report(session: Session) -> Report:
     samples = np.zeros((n, len(CLASSES), 2), np.int64)
     is_sample = slices["state"] == RUNNING
     waiting = ~is_sample
-    np.add.at(records, (of_row[waiting], slices["state"][waiting].astype(np.int64), wait_class[waiting]),
-              slices["weight_ns"][waiting])
+    np.add.at(
+        records,
+        (of_row[waiting], slices["state"][waiting].astype(np.int64), wait_class[waiting]),
+        slices["weight_ns"][waiting],
+    )
     np.add.at(records, (of_row[waiting], RUNNABLE, run_class[waiting]), slices["runnable_ns"][waiting])
     mode = (slices["flags"] & SLICE_KERNEL_MODE).astype(np.int64)
-    np.add.at(samples, (of_row[is_sample], run_class[is_sample], mode[is_sample]), slices["count"][is_sample].astype(np.int64))
+    np.add.at(
+        samples, (of_row[is_sample], run_class[is_sample], mode[is_sample]), slices["count"][is_sample].astype(np.int64)
+    )
 
     state_ns = np.maximum(totals["state_ns"], 0)
-    strata = [(pid, ("" if carrier else "~") + strip_digits(name))
-              for (pid, _), name, carrier in zip(threads.keys, threads.names, threads.carrier, strict=True)]
+    strata = [
+        (pid, ("" if carrier else "~") + strip_digits(name))
+        for (pid, _), name, carrier in zip(threads.keys, threads.names, threads.carrier, strict=True)
+    ]
     some_lost = bool(session.lost.get("ring_full"))
     off_cpu = split_waits(state_ns, records, some_lost)
     on_cpu = split_running(state_ns[:, RUNNING], samples, strata, threads.carrier)
@@ -144,8 +151,9 @@ def _libraries(session: Session, slices: NDArray[np.void]) -> dict[tuple[int, in
     return {key: max(per, key=lambda n: per[n]) for key, per in weights.items()}
 
 
-def _verdicts(session: Session, slices: NDArray[np.void], threads: _Threads,
-              of_row: NDArray[np.int64]) -> tuple[list[Verdict], list[Verdict]]:
+def _verdicts(
+    session: Session, slices: NDArray[np.void], threads: _Threads, of_row: NDArray[np.int64]
+) -> tuple[list[Verdict], list[Verdict]]:
     """By row: the verdict on its wait, and the one on its stack as if it ran."""
     inbound_ports = set(session.host.get("listen_ports") or ())
     known: dict[tuple[Any, ...], Verdict] = {}
@@ -156,8 +164,12 @@ def _verdicts(session: Session, slices: NDArray[np.void], threads: _Threads,
         thread = int(of_row[i])
         pid, tid = threads.keys[thread]
         process = session.processes.get(pid)
-        context = ThreadContext(name=threads.names[thread], carrier=bool(threads.carrier[thread]), main=pid == tid,
-                                python=bool(process and (process.python or process.note)))
+        context = ThreadContext(
+            name=threads.names[thread],
+            carrier=bool(threads.carrier[thread]),
+            main=pid == tid,
+            python=bool(process and (process.python or process.note)),
+        )
         frames = frames_of.get(stack)
         if frames is None:
             frames = frames_of[stack] = tuple(session.frames[f] for f in session.stacks[stack])
@@ -187,12 +199,22 @@ def _wait(row: Any, inbound_ports: set[int]) -> Wait:
         inbound = int(row["port"]) in inbound_ports if row["port"] else None
     fd = int(row["fd"])
     number = int(row["syscall"])
-    return Wait(state=KERNEL_STATES[int(row["state"])], syscall=number, syscall_name=syscall_name(number), fd_class=fd_class,
-                fd=fd if fd < 254 else None, inbound=inbound)
+    return Wait(
+        state=KERNEL_STATES[int(row["state"])],
+        syscall=number,
+        syscall_name=syscall_name(number),
+        fd_class=fd_class,
+        fd=fd if fd < 254 else None,
+        inbound=inbound,
+    )
 
 
-def _ledger(off_cpu: NDArray[np.float64], on_cpu: RunningSplit, carrier: NDArray[np.bool_], measured: bool,
-            ) -> tuple[dict[str, dict[str, int | None]], dict[str, dict[str, int | None]]]:
+def _ledger(
+    off_cpu: NDArray[np.float64],
+    on_cpu: RunningSplit,
+    carrier: NDArray[np.bool_],
+    measured: bool,
+) -> tuple[dict[str, dict[str, int | None]], dict[str, dict[str, int | None]]]:
     waits = off_cpu[carrier].sum(axis=0)  # (S, C)
     runs = on_cpu.ns[carrier].sum(axis=0)  # (C, M)
     stages: dict[str, dict[str, int | None]] = {s: dict.fromkeys(STATES, 0) for s in STAGES}
@@ -229,31 +251,51 @@ def _ai_tax(stages: dict[str, dict[str, int | None]], on_cpu: RunningSplit) -> t
     return 1 - compute / busy, math.sqrt(spread) / busy
 
 
-def _helpers(session: Session, slices: NDArray[np.void], threads: _Threads, of_row: NDArray[np.int64],
-             state_ns: NDArray[np.int64]) -> tuple[HelperRow, ...]:
+def _helpers(
+    session: Session,
+    slices: NDArray[np.void],
+    threads: _Threads,
+    of_row: NDArray[np.int64],
+    state_ns: NDArray[np.int64],
+) -> tuple[HelperRow, ...]:
     libraries = _libraries(session, slices)
     groups: dict[str, list[int]] = {}
     for i, key in enumerate(threads.keys):
         if not threads.carrier[i]:
             name = libraries.get(key) or f"unknown ({strip_digits(threads.names[i]) or 'unnamed'})"
             groups.setdefault(name, []).append(i)
-    rows = [HelperRow(library=name, threads=len(members), cpu_ns=int(state_ns[members, RUNNING].sum()),
-                      states_ns={s: int(state_ns[members, k].sum()) for k, s in enumerate(KERNEL_STATES)})
-            for name, members in groups.items()]
+    rows = [
+        HelperRow(
+            library=name,
+            threads=len(members),
+            cpu_ns=int(state_ns[members, RUNNING].sum()),
+            states_ns={s: int(state_ns[members, k].sum()) for k, s in enumerate(KERNEL_STATES)},
+        )
+        for name, members in groups.items()
+    ]
     return tuple(sorted(rows, key=lambda r: -r.cpu_ns))
 
 
-def _quality(session: Session, stages: dict[str, dict[str, int | None]], samples: NDArray[np.int64],  # noqa: PLR0913
-             totals: NDArray[np.void], off_cpu: NDArray[np.float64], on_cpu: RunningSplit,
-             carrier: NDArray[np.bool_]) -> dict[str, Any]:
-    reasons = {r: 0.0 for r in UNATTRIBUTED}
+def _quality(
+    session: Session,
+    stages: dict[str, dict[str, int | None]],
+    samples: NDArray[np.int64],
+    totals: NDArray[np.void],
+    off_cpu: NDArray[np.float64],
+    on_cpu: RunningSplit,
+    carrier: NDArray[np.bool_],
+) -> dict[str, Any]:
+    reasons = dict.fromkeys(UNATTRIBUTED, 0.0)
     for c, (stage, reason) in enumerate(CLASSES):
         if stage == "unattributed" and reason:
             reasons[reason] += float(off_cpu[carrier][:, :, c].sum() + on_cpu.ns[carrier][:, c].sum())
     everything = sum(v or 0 for states in stages.values() for v in states.values())
     checked = totals[(totals["sched_running_ns"] >= 0) & (totals["sched_runnable_ns"] >= 0)]
     ratios: dict[str, float | None] = {"running_ratio": None, "runnable_ratio": None}
-    for name, state, reference in (("running_ratio", RUNNING, "sched_running_ns"), ("runnable_ratio", RUNNABLE, "sched_runnable_ns")):
+    for name, state, reference in (
+        ("running_ratio", RUNNING, "sched_running_ns"),
+        ("runnable_ratio", RUNNABLE, "sched_runnable_ns"),
+    ):
         base = int(checked[reference].sum())
         if base > 0:
             ratios[name] = float(checked["state_ns"][:, state].sum()) / base
@@ -267,8 +309,14 @@ def _quality(session: Session, stages: dict[str, dict[str, int | None]], samples
     }
 
 
-def _thread_rows(session: Session, threads: _Threads, totals: NDArray[np.void],  # noqa: PLR0913
-                 off_cpu: NDArray[np.float64], on_cpu: RunningSplit, samples: NDArray[np.int64]) -> tuple[ThreadRow, ...]:
+def _thread_rows(
+    session: Session,
+    threads: _Threads,
+    totals: NDArray[np.void],
+    off_cpu: NDArray[np.float64],
+    on_cpu: RunningSplit,
+    samples: NDArray[np.int64],
+) -> tuple[ThreadRow, ...]:
     rows = []
     for i, (pid, tid) in enumerate(threads.keys):
         by_class = off_cpu[i].sum(axis=0) + on_cpu.ns[i].sum(axis=1)
@@ -276,18 +324,35 @@ def _thread_rows(session: Session, threads: _Threads, totals: NDArray[np.void], 
         for c, (stage, _) in enumerate(CLASSES):
             per_stage[stage] += float(by_class[c])
         running, runnable = int(totals[i]["sched_running_ns"]), int(totals[i]["sched_runnable_ns"])
-        rows.append(ThreadRow(
-            pid=pid, tid=tid, name=threads.names[i], carrier=bool(threads.carrier[i]), lifetime_ns=int(totals[i]["lifetime_ns"]),
-            states_ns={s: int(totals[i]["state_ns"][k]) for k, s in enumerate(KERNEL_STATES)},
-            stages_ns={s: round(v) for s, v in per_stage.items()} if threads.carrier[i] else {},
-            samples=int(samples[i].sum()),
-            sched_running_ns=running if running >= 0 else None, sched_runnable_ns=runnable if runnable >= 0 else None))
+        rows.append(
+            ThreadRow(
+                pid=pid,
+                tid=tid,
+                name=threads.names[i],
+                carrier=bool(threads.carrier[i]),
+                lifetime_ns=int(totals[i]["lifetime_ns"]),
+                states_ns={s: int(totals[i]["state_ns"][k]) for k, s in enumerate(KERNEL_STATES)},
+                stages_ns={s: round(v) for s, v in per_stage.items()} if threads.carrier[i] else {},
+                samples=int(samples[i].sum()),
+                sched_running_ns=running if running >= 0 else None,
+                sched_runnable_ns=runnable if runnable >= 0 else None,
+            )
+        )
     return tuple(sorted(rows, key=lambda r: -r.states_ns["running"]))
 
 
-def _stack_rows(session: Session, slices: NDArray[np.void], threads: _Threads,  # noqa: PLR0913
-                of_row: NDArray[np.int64], waits: Sequence[Verdict], runs: Sequence[Verdict], on_cpu: RunningSplit,
-                state_ns: NDArray[np.int64], records: NDArray[np.int64], some_lost: bool) -> tuple[StackRow, ...]:
+def _stack_rows(
+    session: Session,
+    slices: NDArray[np.void],
+    threads: _Threads,
+    of_row: NDArray[np.int64],
+    waits: Sequence[Verdict],
+    runs: Sequence[Verdict],
+    on_cpu: RunningSplit,
+    state_ns: NDArray[np.int64],
+    records: NDArray[np.int64],
+    some_lost: bool,
+) -> tuple[StackRow, ...]:
     """One row per (stage, state, stack, process, thread name); waits scaled to the exact totals like the ledger."""
     recorded = np.maximum(records, 0).sum(axis=2)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -297,8 +362,15 @@ def _stack_rows(session: Session, slices: NDArray[np.void], threads: _Threads,  
 
     def gather(i: int, verdict: Verdict, state: str, ns: float, wait: str) -> None:
         thread = int(of_row[i])
-        key = (verdict, state, int(slices[i]["stack"]), threads.keys[thread][0], threads.names[thread],
-               bool(threads.carrier[thread]), wait)
+        key = (
+            verdict,
+            state,
+            int(slices[i]["stack"]),
+            threads.keys[thread][0],
+            threads.names[thread],
+            bool(threads.carrier[thread]),
+            wait,
+        )
         cell = gathered.setdefault(key, [0.0, 0.0])
         cell[0] += ns
         cell[1] += float(slices[i]["count"])
@@ -315,9 +387,21 @@ def _stack_rows(session: Session, slices: NDArray[np.void], threads: _Threads,  
     out = []
     for (verdict, state, stack, pid, name, carrier, wait), (ns, count) in gathered.items():
         if ns >= 1:
-            out.append(StackRow(stage=verdict.stage, reason=verdict.reason, substage=verdict.substage, state=state,
-                                frames=tuple(session.frames[f] for f in session.stacks[stack]), ns=round(ns), count=int(count),
-                                pid=pid, thread=name, carrier=carrier, wait=wait))
+            out.append(
+                StackRow(
+                    stage=verdict.stage,
+                    reason=verdict.reason,
+                    substage=verdict.substage,
+                    state=state,
+                    frames=tuple(session.frames[f] for f in session.stacks[stack]),
+                    ns=round(ns),
+                    count=int(count),
+                    pid=pid,
+                    thread=name,
+                    carrier=carrier,
+                    wait=wait,
+                )
+            )
     return tuple(sorted(out, key=lambda r: -r.ns))
 
 

@@ -44,7 +44,8 @@ def split_stolen(stolen: Ints, running: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.nan_to_num(running / sums)
     share[sums[:, 0] <= 0, NO_SAMPLE] = 1.0
-    return share * stolen[:, None]
+    out: Floats = share * stolen[:, None]
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,9 @@ class RunningSplit:
     sample_ns: Floats
 
 
-def split_running(running: Ints, samples: Ints, strata: Sequence[tuple[int, str]], counted: NDArray[np.bool_]) -> RunningSplit:
+def split_running(
+    running: Ints, samples: Ints, strata: Sequence[tuple[int, str]], counted: NDArray[np.bool_]
+) -> RunningSplit:
     """A ratio estimate per stratum: p = samples in a class / samples, variance T^2 p (1 - p) / n.
 
     running (T,) exact ns; samples (T, C, M) counts; strata (T) of (pid, thread name without digits); counted (T,)
