@@ -38,7 +38,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """A thread of a watched process. `carrier` is true once it was seen to run Python (or has no interpreter to run)."""
+    """A thread of a watched process. `carrier`: it was seen to run Python (or its process has no interpreter)."""
 
     tid: int
     pid: int

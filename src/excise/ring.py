@@ -22,28 +22,9 @@ from excise.records import RAW_SLICE_DTYPE, REC_SAMPLE, REC_STACK, REC_TASK, REC
 KEY_WORDS = 6
 """Words 0-2 (type, state, flags, fd_class, tid; pid, waker; syscall, port, fd) and 6-8 (stack, kstack, ip)."""
 
-ROW_DTYPE = np.dtype(
-    [
-        (n, RAW_SLICE_DTYPE.fields[n][0])
-        for n in (  # type: ignore[index]
-            "type",
-            "state",
-            "flags",
-            "fd_class",
-            "tid",
-            "pid",
-            "waker",
-            "syscall",
-            "port",
-            "fd",
-            "pad",
-            "stack",
-            "kstack",
-            "ip",
-        )
-    ],
-    align=True,
-)
+ROW_DTYPE = np.dtype([(name, RAW_SLICE_DTYPE[name]) for name in (
+    "type", "state", "flags", "fd_class", "tid", "pid", "waker", "syscall", "port", "fd", "pad", "stack", "kstack", "ip",
+)], align=True)
 """The key words of a folded row, by name."""
 
 DRAINED, FOLD_FULL, SIDE_FULL, AHEAD = 0, 1, 2, 3

@@ -25,7 +25,7 @@ def fold_slices(slices: NDArray[np.void]) -> NDArray[np.void]:
     """Rows that differ in time or waker only become one; sums are exact."""
     if len(slices) == 0:
         return slices
-    keys = np.zeros(len(slices), [(n, SLICE_DTYPE.fields[n][0]) for n in _KEY_FIELDS])  # type: ignore[index]
+    keys = np.zeros(len(slices), [(n, SLICE_DTYPE[n]) for n in _KEY_FIELDS])
     for name in _KEY_FIELDS:
         keys[name] = slices[name]
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)

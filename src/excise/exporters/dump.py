@@ -22,7 +22,8 @@ def dump_lines(items: Iterable[Item]) -> Iterator[str]:
                 )
             case Definitions():
                 for p in item.processes:
-                    yield f"process {p.pid} {p.comm!r} python={p.python} parent={p.parent} start_ns={p.start_ns} {p.note}".rstrip()
+                    line = f"process {p.pid} {p.comm!r} python={p.python} parent={p.parent} start_ns={p.start_ns}"
+                    yield f"{line} {p.note}".rstrip()
                 for t in item.threads:
                     yield f"thread {t.pid}/{t.tid} {t.name!r} {'carrier' if t.carrier else 'helper'}"
                 for f in item.frames:
@@ -39,13 +40,15 @@ def dump_lines(items: Iterable[Item]) -> Iterator[str]:
                     on = FD_CLASSES[int(r["fd_class"])]
                     yield (
                         f"  {r['pid']}/{r['tid']} {what} {call} {on} fd={r['fd']} port={r['port']} flags={r['flags']} "
-                        f"stack={r['stack']} waker={r['waker']} n={r['count']} ns={r['weight_ns']} runnable={r['runnable_ns']}"
+                        f"stack={r['stack']} waker={r['waker']} n={r['count']} ns={r['weight_ns']} "
+                        f"runnable={r['runnable_ns']}"
                     )
             case Totals():
                 yield f"totals {item.start_ns}..{item.end_ns}"
                 for row in item.rows:
                     states = " ".join(f"{n}={int(v)}" for n, v in zip(KERNEL_STATES, row["state_ns"], strict=True) if v)
-                    yield f"  {row['pid']}/{row['tid']} {states} schedstat={row['sched_running_ns']}/{row['sched_runnable_ns']}"
+                    check = f"schedstat={row['sched_running_ns']}/{row['sched_runnable_ns']}"
+                    yield f"  {row['pid']}/{row['tid']} {states} {check}"
             case HostSample():
                 yield f"host {item.start_ns}..{item.end_ns} {json.dumps(item.values)}"
             case End():
