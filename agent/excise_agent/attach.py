@@ -352,6 +352,8 @@ class Watch:
         for i, tid in enumerate(edge.tids.tolist()):
             self._targets.name_thread(int(edge.pids[i]), tid, bool(edge.flags[i] & THREAD_CARRIER))
             self._settle(int(edge.pids[i]), tid, int(edge.flags[i]))
+            if tid == edge.pids[i]:
+                self._targets.note_host_pid(tid, int(edge.host_tids[i]))
         self._send_batch(now)
         totals = self._totals(edge, sched)
         self._send(Totals(self._begun.now_ns, now, totals))

@@ -28,6 +28,7 @@ a sleep that never happened."""
 class Edge:
     """At `now_ns`: by thread (n,), its identity, flags and total per state (n, KERNEL_STATES) up to now.
 
+    `host_tids` (n,): the kernel's own numbers, 0 unknown.
     `unsure_ns` (n,): the part of running that the snapshot took for running and that may turn out to have been runnable
     (THREAD_WAS_RUNNABLE). `open_keys` (m, 6) and `open_sums` (m, 3) are the open waits as folded rows (count 0).
     """
@@ -38,6 +39,7 @@ class Edge:
     flags: NDArray[np.uint8]
     state_ns: NDArray[np.int64]
     unsure_ns: NDArray[np.int64]
+    host_tids: NDArray[np.uint32]
     open_keys: NDArray[np.uint64]
     open_sums: NDArray[np.int64]
 
@@ -92,7 +94,7 @@ def edge_of(tids: NDArray[np.uint32], v: NDArray[np.void], now_ns: int) -> Edge:
     sums = np.zeros((len(w), 3), np.int64)
     sums[:, 1] = in_state[keep]
     sums[:, 2] = waiting_for_cpu[keep]
-    return Edge(now_ns, tids, v["pid"].copy(), v["flags"].copy(), state_ns, unsure_ns, keys, sums)
+    return Edge(now_ns, tids, v["pid"].copy(), v["flags"].copy(), state_ns, unsure_ns, v["host_tid"].copy(), keys, sums)
 
 
 def open_row(pid: int, tid: int, state: int, ns: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

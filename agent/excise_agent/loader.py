@@ -73,6 +73,17 @@ def nvidia_uvm_major(devices: Path = Path("/proc/devices")) -> int:
     return 0
 
 
+HOST_PID_NS_INO = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
+
+
+def pid_namespace(link: Path = Path("/proc/self/ns/pid")) -> dict[str, int]:
+    """Defines for the probes: device and inode of our pid namespace; zeros in the host's own."""
+    info = link.stat()
+    if info.st_ino == HOST_PID_NS_INO:
+        return {"NS_DEV": 0, "NS_INO": 0}
+    return {"NS_DEV": info.st_dev, "NS_INO": info.st_ino}
+
+
 def _cache_key(defines: dict[str, int]) -> str:
     digest = hashlib.sha256()
     for source in sorted((probes_dir() / "bpf").iterdir()):
@@ -147,7 +158,7 @@ class Probes:
 
         Raises LoadError.
         """
-        module = _bytecode({**sizes.defines(), "NVIDIA_UVM_MAJOR": nvidia_uvm_major()}, notice)
+        module = _bytecode({**sizes.defines(), "NVIDIA_UVM_MAJOR": nvidia_uvm_major(), **pid_namespace()}, notice)
         self = cls()
         try:
             fds = []

@@ -34,9 +34,9 @@ from excise_agent import bpf
 from excise_agent.collectors.bpf import TaskRecord
 from excise_agent.cpython import Interpreter, NotPython, Unsupported, detect
 from excise_agent.cpython.walk import FrameRecord, stack_hash, thread_states, walk
-from excise_agent.host import children_of, list_threads, read_comm, read_start_ns
+from excise_agent.host import children_of, list_threads, read_comm, read_ns_pid, read_start_ns
 from excise_agent.interner import Interner
-from excise_agent.loader import Probes
+from excise_agent.loader import Probes, pid_namespace
 from excise_agent.python_names import PythonNames
 from excise_agent.snapshot import snapshot_thread
 
@@ -61,6 +61,7 @@ class Targets:
         self._names = names
         self._interner = interner
         self._children = children
+        self._in_namespace = pid_namespace()["NS_INO"] != 0
         self._watched: dict[int, _Watched] = {}
         self._known_tids: dict[int, Thread] = {}
         self.chains: dict[
@@ -90,7 +91,13 @@ class Targets:
                 return
 
     def _add(self, pid: int) -> None:
-        process = Process(pid=pid, start_ns=read_start_ns(pid) or 0, comm=read_comm(pid) or "", ns_pid=pid)
+        process = Process(
+            pid=pid,
+            start_ns=read_start_ns(pid) or 0,
+            comm=read_comm(pid) or "",
+            ns_pid=read_ns_pid(pid) or 0,
+            host_pid=0 if self._in_namespace else pid,
+        )
         watched = self._watched[pid] = _Watched(process)
         self._look(watched)
 
@@ -137,7 +144,8 @@ class Targets:
                 pid=record.pid,
                 start_ns=read_start_ns(record.pid) or 0,
                 parent=record.parent,
-                ns_pid=record.pid,
+                ns_pid=read_ns_pid(record.pid) or 0,
+                host_pid=0 if self._in_namespace else record.pid,
                 comm=read_comm(record.pid) or (parent.process.comm if parent else ""),
                 python=parent.process.python if parent else None,
                 note=parent.process.note if parent else "",
@@ -231,6 +239,13 @@ class Targets:
         if thread != known:
             self._known_tids[tid] = thread
             self._interner.define(thread=thread)
+
+    def note_host_pid(self, pid: int, host_pid: int) -> None:
+        """The kernel's own number of a process, once a probe has seen it."""
+        watched = self._watched.get(pid)
+        if watched is not None and host_pid and watched.process.host_pid != host_pid:
+            watched.process = replace(watched.process, host_pid=host_pid)
+            self._interner.define(process=watched.process)
 
     def knows(self, pid: int, tid: int) -> bool:
         known = self._known_tids.get(tid)

@@ -4,6 +4,7 @@
 #define EXCISE_CPU_H
 
 #include "cpython.bpf.h"
+#include "ids.bpf.h"
 #include "waits.bpf.h"
 
 // The definition of a kernel chain is sent like that of a Python chain.

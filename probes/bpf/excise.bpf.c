@@ -2,6 +2,7 @@
 // The programs' entry points. One module: its maps are shared (and compiling one is faster than seven).
 // The agent puts the *.bpf.h in place before bcc sees the text: bcc rewrites map calls in the main file only.
 #include "maps.bpf.h"
+#include "ids.bpf.h"
 #include "cpython.bpf.h"
 #include "waits.bpf.h"
 #include "cpu.bpf.h"
@@ -10,7 +11,7 @@
 
 int on_cpu(struct bpf_perf_event_data *ctx)
 {
-	u64 id = bpf_get_current_pid_tgid();
+	u64 id = current_ids();
 	struct cost *c;
 	u64 begin;
 
@@ -28,13 +29,13 @@ int on_cpu(struct bpf_perf_event_data *ctx)
 int on_switch(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct cost *c = cost_of(PROG_SWITCH);
-	u64 begin = cost_begin(c), id = bpf_get_current_pid_tgid(), now = 0;
+	u64 begin = cost_begin(c), id = current_ids(), now = 0;
 #if HAVE_PREV_STATE
 	u64 prev_state = (u32)ctx->args[3];
 #else
 	u64 prev_state = kernel_u32(ctx->args[1] + OFF_TASK_STATE);
 #endif
-	u32 prev = id, next = kernel_u32(ctx->args[2] + OFF_TASK_PID);
+	u32 prev = id, next = task_tid(ctx->args[2]);
 	struct thread *t;
 
 	// One time for both sides: what the walk takes is then the next thread's, as the scheduler counts it.
@@ -62,11 +63,11 @@ int on_waking(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct cost *c = cost_of(PROG_WAKING);
 	u64 begin = cost_begin(c);
-	u32 tid = kernel_u32(ctx->args[0] + OFF_TASK_PID);
+	u32 tid = task_tid(ctx->args[0]);
 	struct thread *t = threads.lookup(&tid);
 
 	if (t) {
-		u32 waker = bpf_get_current_pid_tgid();
+		u32 waker = current_ids();
 		u64 regs = bpf_task_pt_regs(bpf_get_current_task_btf());
 
 		if (!waker || (s64)kernel_u64(regs + REG_ORIG_AX) < 0)
@@ -82,7 +83,7 @@ int on_waking(struct bpf_raw_tracepoint_args *ctx)
 // run-queue delay begins here. Traced only for a task that is about to sleep or asleep.
 int on_wakeup(struct bpf_raw_tracepoint_args *ctx)
 {
-	u32 tid = kernel_u32(ctx->args[0] + OFF_TASK_PID);
+	u32 tid = task_tid(ctx->args[0]);
 	struct thread *t = threads.lookup(&tid);
 
 	if (t)
@@ -95,12 +96,12 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct cost *c = cost_of(PROG_TASK);
 	u64 begin = cost_begin(c);
-	u32 parent = bpf_get_current_pid_tgid() >> 32;
+	u32 parent = current_ids() >> 32;
 	struct proc *p = procs.lookup(&parent);
 
 	if (p) {
-		u32 tid = kernel_u32(ctx->args[1] + OFF_TASK_PID);
-		u32 pid = kernel_u32(ctx->args[1] + OFF_TASK_TGID);
+		u32 tid = task_tid(ctx->args[1]);
+		u32 pid = task_pid(ctx->args[1]);
 		struct thread t = {};
 
 		if (pid == parent || (p->flags & PROC_CHILDREN)) {
@@ -127,7 +128,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 // TP_PROTO(struct task_struct *p): from here on the new thread wants a CPU.
 int on_wakeup_new(struct bpf_raw_tracepoint_args *ctx)
 {
-	u32 tid = kernel_u32(ctx->args[0] + OFF_TASK_PID);
+	u32 tid = task_tid(ctx->args[0]);
 	struct thread *t = threads.lookup(&tid);
 
 	if (t && t->state == KSTATE_RUNNABLE && !t->in_ns)
@@ -138,7 +139,7 @@ int on_wakeup_new(struct bpf_raw_tracepoint_args *ctx)
 // TP_PROTO(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm): the old image's offsets are void.
 int on_exec(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 id = bpf_get_current_pid_tgid();
+	u64 id = current_ids();
 	u32 pid = id >> 32, tid = id, old = ctx->args[1];
 	struct proc *p = procs.lookup(&pid);
 	struct thread *t;
@@ -163,7 +164,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 // TP_PROTO(struct task_struct *p, bool group_dead): the last word; the thread's own end is its last switch-out.
 int on_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 id = bpf_get_current_pid_tgid();
+	u64 id = current_ids();
 	u32 pid = id >> 32, tid = id;
 
 	if (pid == tid && procs.lookup(&pid))

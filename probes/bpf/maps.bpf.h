@@ -43,6 +43,30 @@ BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 BPF_PERCPU_ARRAY(drops, u64, N_DROPS);
 BPF_PERCPU_ARRAY(costs, struct cost, N_PROGS);
 
+static inline u64 kernel_u64(u64 at)
+{
+	u64 v = 0;
+
+	bpf_probe_read_kernel(&v, sizeof(v), (void *)at);
+	return v;
+}
+
+static inline u32 kernel_u32(u64 at)
+{
+	u32 v = 0;
+
+	bpf_probe_read_kernel(&v, sizeof(v), (void *)at);
+	return v;
+}
+
+static inline u16 kernel_u16(u64 at)
+{
+	u16 v = 0;
+
+	bpf_probe_read_kernel(&v, sizeof(v), (void *)at);
+	return v;
+}
+
 static inline void count_drop(int which)
 {
 	u64 *n = drops.lookup(&which);

@@ -5,6 +5,7 @@
 #define EXCISE_SCHED_H
 
 #include "cpython.bpf.h"
+#include "ids.bpf.h"
 #include "waits.bpf.h"
 
 #define TASK_STATE_MASK 0xff    // above are modifiers: TASK_NOLOAD 0x400, TASK_FREEZABLE 0x2000
@@ -81,6 +82,9 @@ static inline void switch_out(struct thread *t, u32 pid, u32 tid, int preempt, u
 	t->wait_flags = w->flags;
 	t->ip = w->ip;
 	t->stack = stack;
+#if NS_INO
+	t->host_tid = bpf_get_current_pid_tgid();
+#endif
 	if (stack)
 		t->flags |= THREAD_CARRIER;
 	thread_end(t);

@@ -4,6 +4,7 @@
 #define EXCISE_TASKS_H
 
 #include "maps.bpf.h"
+#include "ids.bpf.h"
 #include "waits.bpf.h"
 
 static inline void emit_task(int event, u32 pid, u32 tid, u32 parent)

@@ -30,30 +30,6 @@
 #define NVIDIA_MAJOR 195
 #define TASK_UNINTERRUPTIBLE_BIT 2
 
-static inline u64 kernel_u64(u64 at)
-{
-	u64 v = 0;
-
-	bpf_probe_read_kernel(&v, sizeof(v), (void *)at);
-	return v;
-}
-
-static inline u32 kernel_u32(u64 at)
-{
-	u32 v = 0;
-
-	bpf_probe_read_kernel(&v, sizeof(v), (void *)at);
-	return v;
-}
-
-static inline u16 kernel_u16(u64 at)
-{
-	u16 v = 0;
-
-	bpf_probe_read_kernel(&v, sizeof(v), (void *)at);
-	return v;
-}
-
 // Does the first argument of this call name the descriptor that it can block on?
 static inline int takes_fd(s64 nr)
 {

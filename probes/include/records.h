@@ -133,6 +133,8 @@ struct thread {
 	u64 ip; // of the open wait
 	u64 born_ns; // when tracking began
 	u32 wait_flags; // FLAG_* of the open wait
+	u32 host_tid; // the kernel's own number, where the agent is in another pid namespace; 0 unknown
+	u32 pad; // zero
 	u32 last_state; // KSTATE_* before it was last switched in
 	u64 last_delay_ns; // run-queue delay before that, by the wall clock
 	u64 exec_ns; // the scheduler's sum_exec_runtime at the last switch-out; 0: none yet

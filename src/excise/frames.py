@@ -25,15 +25,16 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A watched process. Identity is (boot_id, pid, start_ns), because pids are reused."""
+    """A watched process, by its number in the agent's /proc. Identity is (boot_id, pid, start_ns): pids are reused."""
 
     pid: int
     start_ns: int  # since boot, from /proc/PID/stat field 22; 0 unknown
     comm: str
     python: str | None = None  # "3.11.7"; None: no interpreter found
     parent: int = 0
-    ns_pid: int = 0  # the pid that the agent's /proc shows, where it differs
+    ns_pid: int = 0  # its number in its own pid namespace; 0 unknown
     note: str = ""  # why its Python stacks are missing, if they are
+    host_pid: int = 0  # the kernel's own number, where the agent runs in another pid namespace; 0 unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,8 @@ THREAD_FIELDS: Fields = (
     ("ip", "u8", 1, "of the open wait"),
     ("born_ns", "u8", 1, "when tracking began"),
     ("wait_flags", "u4", 1, "FLAG_* of the open wait"),
+    ("host_tid", "u4", 1, "the kernel's own number, where the agent is in another pid namespace; 0 unknown"),
+    ("pad", "u4", 1, "zero"),
     ("last_state", "u4", 1, "KSTATE_* before it was last switched in"),
     ("last_delay_ns", "u8", 1, "run-queue delay before that, by the wall clock"),
     ("exec_ns", "u8", 1, "the scheduler's sum_exec_runtime at the last switch-out; 0: none yet"),

@@ -103,7 +103,8 @@ def to_json(report: Report, max_stacks: int = 200) -> dict[str, Any]:
             "comm": p.comm,
             "python": p.python,
             "parent": p.parent,
-            "ns_pid": p.ns_pid or p.pid,
+            "ns_pid": p.ns_pid or None,
+            "host_pid": p.host_pid or None,
             "note": p.note,
         }
         for p in report.processes

@@ -105,13 +105,14 @@ def _decode_frames(content: dict[str, Any], lists: Lists) -> list[Frame]:
 def _encode_process(process: Process) -> dict[str, Any]:
     return {"pid": process.pid, "start_ns": process.start_ns, "comm": _cut(process.comm),
             "python": process.python, "parent": process.parent, "ns_pid": process.ns_pid,
-            "note": _cut(process.note)}
+            "note": _cut(process.note), "host_pid": process.host_pid}
 
 
 def _decode_process(row: dict[str, Any]) -> Process:
     python = text(row, "python") if row.get("python") is not None else None
     return Process(integer(row, "pid", MAX_U32), integer(row, "start_ns", MAX_I64), text(row, "comm"), python,
-                   integer(row, "parent", MAX_U32), integer(row, "ns_pid", MAX_U32), text(row, "note"))
+                   integer(row, "parent", MAX_U32), integer(row, "ns_pid", MAX_U32), text(row, "note"),
+                   integer(row, "host_pid", MAX_U32) if "host_pid" in row else 0)
 
 
 def _decode_thread(row: dict[str, Any]) -> Thread:
