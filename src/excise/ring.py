@@ -23,7 +23,8 @@ KEY_WORDS = 6
 """Words 0-2 (type, state, flags, fd_class, tid; pid, waker; syscall, port, fd) and 6-8 (stack, kstack, ip)."""
 
 ROW_DTYPE = np.dtype([(name, RAW_SLICE_DTYPE[name]) for name in (
-    "type", "state", "flags", "fd_class", "tid", "pid", "waker", "syscall", "port", "fd", "pad", "stack", "kstack", "ip",
+    "type", "state", "flags", "fd_class", "tid", "pid", "waker", "syscall", "port", "fd", "pad",
+    "stack", "kstack", "ip",
 )], align=True)
 """The key words of a folded row, by name."""
 
