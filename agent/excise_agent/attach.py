@@ -37,6 +37,7 @@ from excise_agent.interner import Interner
 from excise_agent.kallsyms import KernelSymbols
 from excise_agent.loader import Probes, Sizes
 from excise_agent.native import NativeSymbols
+from excise_agent.pool_owner import PoolOwners
 from excise_agent.python_names import PythonNames
 from excise_agent.targets import Targets
 
@@ -69,6 +70,7 @@ class Watch:
         self._interner = Interner()
         self._python = PythonNames()
         self._native = NativeSymbols()
+        self._pools = PoolOwners()
         self._kernel = KernelSymbols()
         self._chains: dict[int, Stack] = {}
         self._stacks: dict[tuple[int, int, int, int, bool], int] = {}
@@ -154,6 +156,7 @@ class Watch:
             self._probes.close()
             self._probes = None
         self._native.close()
+        self._pools.close()
         for fd in (self._stop_r, self._stop_w, getattr(self, "_pidfd", -1)):
             if fd >= 0:
                 os.close(fd)
@@ -350,7 +353,9 @@ class Watch:
         self._pump(until_ns=now)
         self._collector.fold.add(edge.open_keys, edge.open_sums)
         for i, tid in enumerate(edge.tids.tolist()):
-            self._targets.name_thread(int(edge.pids[i]), tid, bool(edge.flags[i] & THREAD_CARRIER))
+            carrier = bool(edge.flags[i] & THREAD_CARRIER)
+            library = "" if carrier else self._pools.owner(int(edge.pids[i]), tid)
+            self._targets.name_thread(int(edge.pids[i]), tid, carrier, library)
             self._settle(int(edge.pids[i]), tid, int(edge.flags[i]))
             if tid == edge.pids[i]:
                 self._targets.note_host_pid(tid, int(edge.host_tids[i]))

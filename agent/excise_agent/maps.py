@@ -62,6 +62,14 @@ class Maps:
             return None
         return self.mappings[at]
 
+    def owners(self, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Index of the mapping that holds each address (n,); -1 where none does."""
+        if not len(self.mappings):
+            return np.full(len(addresses), -1, np.int64)
+        at = np.searchsorted(self._starts, addresses, side="right").astype(np.int64) - 1
+        inside = (at >= 0) & (addresses < self._ends[np.maximum(at, 0)])
+        return np.where(inside, at, -1)
+
 
 def read_maps(pid: int, proc: Path = Path("/proc")) -> Maps | None:
     """None: the process is gone or may not be read."""

@@ -229,13 +229,15 @@ class Targets:
             new += 1
         return new
 
-    def name_thread(self, pid: int, tid: int, carrier: bool) -> None:
-        """Tells a thread's name, when it is new or has changed."""
+    def name_thread(self, pid: int, tid: int, carrier: bool, library: str = "") -> None:
+        """Tells a thread's name, when it is new or has changed. `library`: see Thread."""
         known = self._known_tids.get(tid)
         name = read_comm(pid, tid) or (known.name if known and known.pid == pid else "")
         if not name and (process := self.process(pid)) is not None:
             name = process.comm
-        thread = Thread(tid, pid, name, carrier or bool(known and known.pid == pid and known.carrier))
+        if known is not None and known.pid == pid:
+            carrier, library = carrier or known.carrier, library or known.library
+        thread = Thread(tid, pid, name, carrier, library)
         if thread != known:
             self._known_tids[tid] = thread
             self._interner.define(thread=thread)

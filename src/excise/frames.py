@@ -45,6 +45,7 @@ class Thread:
     pid: int
     name: str
     carrier: bool
+    library: str = ""  # whose pool it belongs to, for threads that are no carriers; "" unknown
 
 
 Stack = tuple[int, ...]

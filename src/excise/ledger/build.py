@@ -262,7 +262,7 @@ def _helpers(
     groups: dict[str, list[int]] = {}
     for i, key in enumerate(threads.keys):
         if not threads.carrier[i]:
-            name = libraries.get(key) or f"unknown ({strip_digits(threads.names[i]) or 'unnamed'})"
+            name = libraries.get(key) or _pool(session, key) or f"unknown ({strip_digits(threads.names[i]) or 'unnamed'})"
             groups.setdefault(name, []).append(i)
     rows = [
         HelperRow(
@@ -274,6 +274,11 @@ def _helpers(
         for name, members in groups.items()
     ]
     return tuple(sorted(rows, key=lambda r: -r.cpu_ns))
+
+
+def _pool(session: Session, key: tuple[int, int]) -> str:
+    thread = session.threads.get(key[1])
+    return thread.library if thread is not None and thread.pid == key[0] else ""
 
 
 def _quality(

@@ -43,8 +43,8 @@ def _sections(definitions: Definitions) -> Iterator[tuple[str, Any]]:
     for processes in _parts(definitions.processes, lambda p: len(p.comm) + len(p.note) + 64):
         yield "processes", [_encode_process(p) for p in processes]
     for threads in _parts(definitions.threads, lambda t: len(t.name) + 32):
-        yield "threads", [{"tid": t.tid, "pid": t.pid, "name": _cut(t.name), "carrier": bool(t.carrier)}
-                          for t in threads]
+        yield "threads", [{"tid": t.tid, "pid": t.pid, "name": _cut(t.name), "carrier": bool(t.carrier),
+                           **({"library": _cut(t.library)} if t.library else {})} for t in threads]
 
 
 class DefinitionsDecoder:
@@ -119,7 +119,8 @@ def _decode_thread(row: dict[str, Any]) -> Thread:
     carrier = row.get("carrier")
     if not isinstance(carrier, bool):
         raise Damaged("its carrier is malformed")
-    return Thread(integer(row, "tid", MAX_U32), integer(row, "pid", MAX_U32), text(row, "name"), carrier)
+    library = text(row, "library") if "library" in row else ""
+    return Thread(integer(row, "tid", MAX_U32), integer(row, "pid", MAX_U32), text(row, "name"), carrier, library)
 
 
 def _rows(content: dict[str, Any], key: str) -> list[dict[str, Any]]:
