@@ -163,7 +163,7 @@ class Targets:
                 self._interner.define(process=watched.process)
         elif record.event == TASK_EXIT:
             watched = self._watched.get(record.pid)
-            if watched is not None:
+            if watched is not None and has_ended(record.pid):
                 watched.ended = True
 
     def poll_execs(self, now_ns: int) -> None:
@@ -183,7 +183,7 @@ class Targets:
     def forget_ended(self) -> None:
         """Takes ended processes out of the kernel's map. Their names stay until `close`: rows may still come."""
         for pid, watched in self._watched.items():
-            if not watched.ended and not Path(f"/proc/{pid}").exists():
+            if not watched.ended and has_ended(pid):
                 watched.ended = True
             if watched.ended and watched.exec_ns != -1:
                 self._procs.delete(struct.pack("<I", pid))
@@ -257,6 +257,15 @@ class Targets:
         """A dead thread leaves the kernel's map."""
         self._threads.delete(struct.pack("<I", tid))
         self._known_tids.pop(tid, None)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether no thread of the process is left: it may still be a zombie, and a leader may end before its threads."""
+    try:
+        letter = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return letter in "ZX" and len(list_threads(pid)) <= 1
 
 
 def ns_tid(pid: int, tid: int) -> int:

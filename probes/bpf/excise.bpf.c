@@ -142,7 +142,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	u64 id = current_ids();
 	u32 pid = id >> 32, tid = id, old = ctx->args[1];
 	struct proc *p = procs.lookup(&pid);
-	struct thread *t;
+	struct thread *t, *leader, whole;
 
 	if (!p)
 		return 0;
@@ -151,8 +151,14 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	p->flags |= PROC_EXECED;
 	if (old != tid) {               // another thread than the leader called exec and took its number
 		t = threads.lookup(&old);
-		if (t)
-			t->flags |= THREAD_DEAD;
+		leader = threads.lookup(&tid);
+		if (t) {
+			whole = *t;
+			if (leader)
+				add_totals(&whole, leader);
+			threads.update(&tid, &whole);
+			threads.delete(&old);
+		}
 	}
 	t = threads.lookup(&tid);
 	if (t)
