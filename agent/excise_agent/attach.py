@@ -126,18 +126,21 @@ class Watch:
         wait_s, next_batch, samples, waits = DRAIN_S, time.monotonic() + BATCH_S, 0, 0
         deadline = None if self.options.duration_s is None else self._start_ns / 1e9 + self.options.duration_s
         reason = "duration"
+        wakers = [self._stop_r, self._pidfd]
         while True:
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 break
             timeout = wait_s if deadline is None else min(wait_s, deadline - now)
-            ready, _, _ = select.select([self._stop_r, self._pidfd], [], [], max(timeout, 0))
+            ready, _, _ = select.select(wakers, [], [], max(timeout, 0))
             backlog = self._backlog()
             self._pump()
             if self._stop_r in ready:
                 reason = "interrupted"
                 break
-            if self._pidfd in ready and not self._anyone_left():
+            if self._pidfd in ready:  # the root has ended; others of its tree may go on
+                wakers.remove(self._pidfd)
+            if self._pidfd not in wakers and not self._anyone_left():
                 reason = "target exited"
                 break
             wait_s = max(MIN_DRAIN_S, wait_s / 2) if backlog > 0.25 else min(DRAIN_S, wait_s * 1.5)
