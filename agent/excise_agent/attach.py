@@ -27,7 +27,15 @@ from excise.batch import (
 )
 from excise.frames import Stack
 from excise.names import DROPS
-from excise.records import FLAG_FAULT, FLAG_KERNEL_MODE, REC_SAMPLE, THREAD_CARRIER, THREAD_DEAD, THREAD_WAS_RUNNABLE
+from excise.records import (
+    FLAG_FAULT,
+    FLAG_KERNEL_MODE,
+    REC_SAMPLE,
+    THREAD_CARRIER,
+    THREAD_DEAD,
+    THREAD_RENUMBERED,
+    THREAD_WAS_RUNNABLE,
+)
 from excise_agent.calibrate import tick_cost_ns
 from excise_agent.collectors.bpf import BpfCollector, StackRecord, TaskRecord
 from excise_agent.edges import RUNNABLE, RUNNING, Edge, open_row, take_edge
@@ -39,7 +47,7 @@ from excise_agent.loader import Probes, Sizes
 from excise_agent.native import NativeSymbols
 from excise_agent.pool_owner import PoolOwners
 from excise_agent.python_names import PythonNames
-from excise_agent.targets import Targets
+from excise_agent.targets import EXEC_POLL_NS, Targets
 
 BATCH_S = 1.0
 DRAIN_S = 0.1  # 2 MB hold 26 000 records: enough for 100 ms of 260 000 records/s
@@ -131,6 +139,8 @@ class Watch:
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 break
+            if self._targets.execs_pending():
+                wait_s = min(wait_s, EXEC_POLL_NS / 1e9)
             timeout = wait_s if deadline is None else min(wait_s, deadline - now)
             ready, _, _ = select.select(wakers, [], [], max(timeout, 0))
             backlog = self._backlog()
@@ -306,6 +316,7 @@ class Watch:
             return {}
         now = self._probes.drops()
         now["threads_untracked"] += self._targets.untracked
+        now["procs_untracked"] += self._targets.untracked_procs
         now["frame_gone"] += self._python.gone
         now["unknown_record"] += self._unknown_records
         now["stack_lost"] += self._stack_lost
@@ -340,7 +351,9 @@ class Watch:
 
     def _schedstats(self, edge: Edge) -> dict[tuple[int, int], tuple[int, int]]:
         out = {}
-        for pid, tid in zip(edge.pids.tolist(), edge.tids.tolist(), strict=True):
+        for pid, tid, flags in zip(edge.pids.tolist(), edge.tids.tolist(), edge.flags.tolist(), strict=True):
+            if flags & THREAD_RENUMBERED:  # the kernel's clock is of the thread that has the number now
+                continue
             read = read_schedstat(pid, tid)
             if read is not None:
                 out[pid, tid] = read

@@ -54,6 +54,7 @@ class Sizes:
     procs: int = 1024
     threads: int = 10240
     stacks: int = 16384
+    drop_one_in: int = 0  # for tests: loses one record in so many, as a full ring would; 0: none
 
     def defines(self) -> dict[str, int]:
         return {
@@ -61,6 +62,7 @@ class Sizes:
             "MAX_PROCS": self.procs,
             "MAX_THREADS": self.threads,
             "MAX_STACKS": self.stacks,
+            **({"DROP_ONE_IN": self.drop_one_in} if self.drop_one_in else {}),
         }
 
 

@@ -34,7 +34,7 @@ from excise_agent import bpf
 from excise_agent.collectors.bpf import TaskRecord
 from excise_agent.cpython import Interpreter, NotPython, Unsupported, detect
 from excise_agent.cpython.walk import FrameRecord, stack_hash, thread_states, walk
-from excise_agent.host import children_of, list_threads, read_comm, read_ns_pid, read_start_ns
+from excise_agent.host import children_of, list_threads, read_comm, read_ns_pid, read_parent, read_start_ns
 from excise_agent.interner import Interner
 from excise_agent.loader import Probes, pid_namespace
 from excise_agent.python_names import PythonNames
@@ -67,7 +67,8 @@ class Targets:
         self.chains: dict[
             int, tuple[int, list[FrameRecord]]
         ] = {}  # stacks that the snapshot walked: hash -> pid, frames
-        self.untracked = 0
+        self.untracked = 0  # threads that found no room
+        self.untracked_procs = 0
 
     # -- processes
 
@@ -85,15 +86,16 @@ class Targets:
             tree = [root, *(children_of(root) if self._children else ())]
             new = [pid for pid in tree if pid not in self._watched]
             for pid in new:
-                self._add(pid)
+                self._add(pid, 0 if pid == root else read_parent(pid) or 0)
             found = sum(self._snapshot_threads(pid) for pid in self.pids())
             if not new and not found:
                 return
 
-    def _add(self, pid: int) -> None:
+    def _add(self, pid: int, parent: int) -> None:
         process = Process(
             pid=pid,
             start_ns=read_start_ns(pid) or 0,
+            parent=parent,
             comm=read_comm(pid) or "",
             ns_pid=read_ns_pid(pid) or 0,
             host_pid=0 if self._in_namespace else pid,
@@ -133,7 +135,7 @@ class Targets:
         except bpf.BpfError as err:
             if err.errno != errno.E2BIG:
                 raise
-            self.untracked += 1
+            self.untracked_procs += 1
 
     def on_task(self, record: TaskRecord, now_ns: int) -> None:
         """Follows what the kernel said of a process."""
@@ -179,6 +181,10 @@ class Targets:
                 record = np.zeros((), PROC_DTYPE)
                 record["flags"] = (PROC_CHILDREN if self._children else 0) | PROC_EXECED
                 self._update_proc(watched.process.pid, record)
+
+    def execs_pending(self) -> bool:
+        """Whether `poll_execs` has something to look at."""
+        return any(watched.exec_ns > 0 and not watched.ended for watched in self._watched.values())
 
     def forget_ended(self) -> None:
         """Takes ended processes out of the kernel's map. Their names stay until `close`: rows may still come."""

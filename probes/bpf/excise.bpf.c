@@ -117,8 +117,8 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 			t.fd = FD_BYTE_NONE;
 			t.syscall = -1;
 			t.born_ns = t.since_ns = bpf_ktime_get_ns();
-			if (threads.insert(&tid, &t) && !threads.lookup(&tid))
-				count_drop(DROP_THREADS_UNTRACKED);
+			if (threads.insert(&tid, &t))
+				reuse_thread(tid, &t);
 		}
 	}
 	cost_end(c, begin);
@@ -154,6 +154,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 		leader = threads.lookup(&tid);
 		if (t) {
 			whole = *t;
+			whole.flags |= THREAD_RENUMBERED;
 			if (leader)
 				add_totals(&whole, leader);
 			threads.update(&tid, &whole);

@@ -100,8 +100,15 @@ static inline void cost_end(struct cost *c, u64 begin)
 // Not for programs whose record must not be lost silently: the caller learns that it was.
 static inline int emit(void *record, u64 size)
 {
-	int err = ring.ringbuf_output(record, size, BPF_RB_NO_WAKEUP);
+	int err;
 
+#ifdef DROP_ONE_IN      // for tests: loses records at will, as a ring does that is too small
+	if (bpf_get_prandom_u32() % DROP_ONE_IN == 0) {
+		count_drop(DROP_RING_FULL);
+		return -1;
+	}
+#endif
+	err = ring.ringbuf_output(record, size, BPF_RB_NO_WAKEUP);
 	if (err)
 		count_drop(DROP_RING_FULL);
 	return err;

@@ -29,4 +29,21 @@ static inline void add_totals(struct thread *to, struct thread *from)
 		to->state_ns[i] += from->state_ns[i];
 }
 
+// A new thread whose number is in the map. Its former owner ended and was not buried yet: it lives again when it is of
+// the same process, else what the former one had is lost. (Not dead: the agent's snapshot was faster.)
+static inline void reuse_thread(u32 tid, struct thread *fresh)
+{
+	struct thread *t = threads.lookup(&tid);
+
+	if (!t) {
+		count_drop(DROP_THREADS_UNTRACKED);
+	} else if (t->flags & THREAD_DEAD) {
+		if (t->pid == fresh->pid)
+			add_totals(fresh, t);
+		else
+			count_drop(DROP_THREADS_UNTRACKED);
+		threads.update(&tid, fresh);
+	}
+}
+
 #endif
