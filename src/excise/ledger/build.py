@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from excise.batch import SLICE_FAULT, SLICE_KERNEL_MODE
+from excise.batch import SLICE_KERNEL_MODE
 from excise.frames import Frame
+from excise.ledger.callsite import judge_by_call
 from excise.ledger.classes import CLASSES, class_id
-from excise.ledger.estimate import RunningSplit, split_running, split_stolen, split_waits
+from excise.ledger.estimate import RunningSplit, split_running, split_stolen, split_waits, waits_scale
+from excise.ledger.stacks import stack_rows
+from excise.ledger.threads import Threads, libraries, strip_digits, who
 from excise.names import (
     FD_CLASSES,
     KERNEL_STATE_ID,
@@ -24,30 +24,13 @@ from excise.names import (
     SUBSTAGES,
     UNATTRIBUTED,
 )
-from excise.report import HelperRow, Report, StackRow, ThreadRow
+from excise.report import HelperRow, Report, ThreadRow
 from excise.session import Session
 from excise.stages import ThreadContext, Verdict, Wait
 from excise.syscalls import syscall_name
 
-RUNNING, RUNNABLE, GIL, STOLEN = (KERNEL_STATE_ID[n] for n in ("running", "runnable", "gil", "stolen"))
+RUNNING, RUNNABLE, GIL, SLEEP, STOLEN = (KERNEL_STATE_ID[n] for n in ("running", "runnable", "gil", "sleep", "stolen"))
 _AS_IF_RUNNING = (RUNNING, RUNNABLE, GIL)
-_NOT_A_LIBRARY = ("libc.so", "libc-", "ld-linux", "libpthread", "[vdso]", "libm.so", "libstdc++")
-_POOL_LIBRARIES = ("libgomp", "libiomp5", "libomp", "libonnxruntime", "libmkl", "libnccl", "libtbb")
-
-
-def strip_digits(name: str) -> str:
-    """A thread's name without its number: "worker-3" and "worker-12" are one stratum."""
-    return "".join(c for c in name if not c.isdigit())
-
-
-@dataclass(slots=True)
-class _Threads:
-    """Who the rows belong to, by index."""
-
-    keys: list[tuple[int, int]]
-    names: list[str]
-    carrier: NDArray[np.bool_]
-    index: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
 def build_report(session: Session) -> Report:
@@ -56,7 +39,7 @@ def build_report(session: Session) -> Report:
         raise ValueError("the stream has no header")
     slices = session.slices()
     totals = session.totals_array()
-    threads = _who(session, slices, totals)
+    threads = who(session, slices, totals)
     slices = slices[[(int(r["pid"]), int(r["tid"])) in threads.index for r in slices]] if len(slices) else slices
     of_row = np.array([threads.index[int(r["pid"]), int(r["tid"])] for r in slices], np.int64)
     waits, runs = _verdicts(session, slices, threads, of_row)
@@ -80,19 +63,19 @@ def build_report(session: Session) -> Report:
     )
 
     state_ns = np.maximum(totals["state_ns"], 0)
-    strata = [
-        (pid, ("" if carrier else "~") + strip_digits(name))
-        for (pid, _), name, carrier in zip(threads.keys, threads.names, threads.carrier, strict=True)
-    ]
+    strata = [(pid, strip_digits(name)) for (pid, _), name in zip(threads.keys, threads.names, strict=True)]
     some_lost = bool(session.lost.get("ring_full"))
     off_cpu = split_waits(state_ns, records, some_lost)
-    on_cpu = split_running(state_ns[:, RUNNING], samples, strata, threads.carrier)
+    on_cpu = split_running(state_ns[:, RUNNING], state_ns[:, STOLEN], samples, strata, threads.carrier)
     off_cpu[:, STOLEN] = split_stolen(state_ns[:, STOLEN], on_cpu.ns.sum(axis=2))
 
     stages, substages = _ledger(off_cpu, on_cpu, threads.carrier, measured=session.header.rate_hz > 0)
-    se = _stage_errors(on_cpu)
-    tax, tax_se = _ai_tax(stages, on_cpu)
-    stack_rows = _stack_rows(session, slices, threads, of_row, waits, runs, on_cpu, state_ns, records, some_lost)
+    sampled = bool(samples[threads.carrier].any()) or not state_ns[threads.carrier, RUNNING].any()
+    se = _stage_errors(on_cpu, sampled)
+    tax, tax_se = _ai_tax(stages, on_cpu, sampled)
+    stacks = stack_rows(
+        session, slices, threads, of_row, waits, runs, off_cpu, on_cpu, waits_scale(state_ns, records, some_lost)
+    )
     return Report(
         boot_id=session.header.boot_id,
         target=dict(session.header.target),
@@ -112,47 +95,13 @@ def build_report(session: Session) -> Report:
         quality=_quality(session, stages, samples, totals, off_cpu, on_cpu, threads.carrier),
         overhead=dict(session.end.overhead) if session.end else {},
         threads=_thread_rows(session, threads, totals, off_cpu, on_cpu, samples),
-        stacks=stack_rows,
+        stacks=stacks,
         notes=_notes(session),
     )
 
 
-def _who(session: Session, slices: NDArray[np.void], totals: NDArray[np.void]) -> _Threads:
-    keys = [(int(r["pid"]), int(r["tid"])) for r in totals]
-    index = {k: i for i, k in enumerate(keys)}
-    python = {i for i, stack in enumerate(session.stacks) if any(session.frames[f].kind == "python" for f in stack)}
-    ran_python = {(int(r["pid"]), int(r["tid"])) for r in slices if int(r["stack"]) in python}
-    leaf = _libraries(session, slices)
-    names, carrier = [], []
-    for pid, tid in keys:
-        thread = session.threads.get(tid)
-        process = session.processes.get(pid)
-        names.append(thread.name if thread and thread.pid == pid else "")
-        if process is not None and process.python is None and not process.note:
-            carrier.append(not leaf.get((pid, tid), "").startswith(_POOL_LIBRARIES))
-        else:
-            carrier.append((pid, tid) in ran_python or bool(thread and thread.pid == pid and thread.carrier))
-    return _Threads(keys, names, np.array(carrier, bool), index)
-
-
-def _libraries(session: Session, slices: NDArray[np.void]) -> dict[tuple[int, int], str]:
-    """The library that each thread runs most (by samples, else by waits), the C library and the loader aside."""
-    weights: dict[tuple[int, int], dict[str, float]] = {}
-    for row in slices:
-        for frame_id in session.stacks[int(row["stack"])]:
-            frame = session.frames[frame_id]
-            if frame.kind == "native" and frame.file:
-                name = PurePosixPath(frame.file).name
-                if not name.startswith(_NOT_A_LIBRARY):
-                    per = weights.setdefault((int(row["pid"]), int(row["tid"])), {})
-                    weight = 1e3 * float(row["count"]) if int(row["state"]) == RUNNING else 1e-3
-                    per[name] = per.get(name, 0.0) + weight
-                break
-    return {key: max(per, key=lambda n: per[n]) for key, per in weights.items()}
-
-
 def _verdicts(
-    session: Session, slices: NDArray[np.void], threads: _Threads, of_row: NDArray[np.int64]
+    session: Session, slices: NDArray[np.void], threads: Threads, of_row: NDArray[np.int64]
 ) -> tuple[list[Verdict], list[Verdict]]:
     """By row: the verdict on its wait, and the one on its stack as if it ran."""
     inbound_ports = set(session.host.get("listen_ports") or ())
@@ -187,6 +136,14 @@ def _verdicts(
         if verdict is None:
             verdict = known[key] = session.rules.attribute(frames, wait, context)
         waits.append(verdict)
+    same_call = judge_by_call(slices, session.stacks, session.frames, runs)
+    for i, row in enumerate(slices):
+        judged = same_call.get(int(row["stack"]))
+        if judged is not None:
+            if waits[i].stage == "unattributed" and int(row["state"]) != SLEEP:
+                waits[i] = judged
+            if runs[i].stage == "unattributed":
+                runs[i] = judged
     return waits, runs
 
 
@@ -227,42 +184,49 @@ def _ledger(
             for target in rows:
                 target[name] = (target[name] or 0) + round(value)
     if not measured:  # without samples, user and kernel time cannot be told apart
-        for row in stages.values():
+        for row in (*stages.values(), *substages.values()):
             row["running_kernel"] = None
     return stages, substages
 
 
-def _stage_errors(on_cpu: RunningSplit) -> dict[str, int | None]:
-    out: dict[str, float] = dict.fromkeys(STAGES, 0.0)
-    for c, (stage, _) in enumerate(CLASSES):
-        out[stage] += float(on_cpu.variance[c])
-    return {stage: round(math.sqrt(v)) for stage, v in out.items()}
+def _classes_of(*stages: str) -> NDArray[np.float64]:
+    """(C,): 1 for the classes of these stages, else 0."""
+    return np.array([float(stage in stages) for stage, _ in CLASSES])
 
 
-def _ai_tax(stages: dict[str, dict[str, int | None]], on_cpu: RunningSplit) -> tuple[float | None, float | None]:
+def _stage_errors(on_cpu: RunningSplit, sampled: bool) -> dict[str, int | None]:
+    """Unknown when carriers ran and none of them was ever sampled."""
+    return {s: round(math.sqrt(on_cpu.variance(_classes_of(s)))) if sampled else None for s in STAGES}
+
+
+def _ai_tax(
+    stages: dict[str, dict[str, int | None]], on_cpu: RunningSplit, sampled: bool
+) -> tuple[float | None, float | None]:
     """1 - compute / (all - idle - handoff), and its standard error (delta method on the sampled part)."""
     sums = {stage: sum(v or 0 for v in states.values()) for stage, states in stages.items()}
     busy = sum(sums.values()) - sums["idle"] - sums["handoff"]
     if busy <= 0:
         return None, None
-    compute = sums["compute"]
-    variance = {s: sum(float(on_cpu.variance[c]) for c, (stage, _) in enumerate(CLASSES) if stage == s) for s in STAGES}
-    spread = variance["compute"] + (compute / busy) ** 2 * (variance["idle"] + variance["handoff"])
-    return 1 - compute / busy, math.sqrt(spread) / busy
+    ratio = sums["compute"] / busy
+    if not sampled:
+        return 1 - ratio, None
+    slope = _classes_of("compute") + ratio * _classes_of("idle", "handoff")
+    return 1 - ratio, math.sqrt(on_cpu.variance(slope)) / busy
 
 
 def _helpers(
     session: Session,
     slices: NDArray[np.void],
-    threads: _Threads,
+    threads: Threads,
     of_row: NDArray[np.int64],
     state_ns: NDArray[np.int64],
 ) -> tuple[HelperRow, ...]:
-    libraries = _libraries(session, slices)
+    library = libraries(session, slices)
     groups: dict[str, list[int]] = {}
     for i, key in enumerate(threads.keys):
         if not threads.carrier[i]:
-            name = libraries.get(key) or _pool(session, key) or f"unknown ({strip_digits(threads.names[i]) or 'unnamed'})"
+            name = library.get(key) or _pool(session, key)
+            name = name or f"unknown ({strip_digits(threads.names[i]) or 'unnamed'})"
             groups.setdefault(name, []).append(i)
     rows = [
         HelperRow(
@@ -316,7 +280,7 @@ def _quality(
 
 def _thread_rows(
     session: Session,
-    threads: _Threads,
+    threads: Threads,
     totals: NDArray[np.void],
     off_cpu: NDArray[np.float64],
     on_cpu: RunningSplit,
@@ -344,78 +308,6 @@ def _thread_rows(
             )
         )
     return tuple(sorted(rows, key=lambda r: -r.states_ns["running"]))
-
-
-def _stack_rows(
-    session: Session,
-    slices: NDArray[np.void],
-    threads: _Threads,
-    of_row: NDArray[np.int64],
-    waits: Sequence[Verdict],
-    runs: Sequence[Verdict],
-    on_cpu: RunningSplit,
-    state_ns: NDArray[np.int64],
-    records: NDArray[np.int64],
-    some_lost: bool,
-) -> tuple[StackRow, ...]:
-    """One row per (stage, state, stack, process, thread name); waits scaled to the exact totals like the ledger."""
-    recorded = np.maximum(records, 0).sum(axis=2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.nan_to_num(np.where((recorded > state_ns) | (not some_lost), state_ns / recorded, 1.0), posinf=0.0)
-    # Samples are rare: a stack's running time is its samples times what one of them stands for.
-    gathered: dict[tuple[Any, ...], list[float]] = {}
-
-    def gather(i: int, verdict: Verdict, state: str, ns: float, wait: str) -> None:
-        thread = int(of_row[i])
-        key = (
-            verdict,
-            state,
-            int(slices[i]["stack"]),
-            threads.keys[thread][0],
-            threads.names[thread],
-            bool(threads.carrier[thread]),
-            wait,
-        )
-        cell = gathered.setdefault(key, [0.0, 0.0])
-        cell[0] += ns
-        cell[1] += float(slices[i]["count"])
-
-    for i, row in enumerate(slices):
-        thread, state = int(of_row[i]), int(row["state"])
-        if state == RUNNING:
-            mode = "running_kernel" if row["flags"] & SLICE_KERNEL_MODE else "running_user"
-            gather(i, runs[i], mode, float(row["count"]) * on_cpu.sample_ns[thread], "")
-            continue
-        gather(i, waits[i], KERNEL_STATES[state], float(row["weight_ns"]) * scale[thread, state], _wait_words(row))
-        if row["runnable_ns"]:
-            gather(i, runs[i], "runnable", float(row["runnable_ns"]) * scale[thread, RUNNABLE], "")
-    out = []
-    for (verdict, state, stack, pid, name, carrier, wait), (ns, count) in gathered.items():
-        if ns >= 1:
-            out.append(
-                StackRow(
-                    stage=verdict.stage,
-                    reason=verdict.reason,
-                    substage=verdict.substage,
-                    state=state,
-                    frames=tuple(session.frames[f] for f in session.stacks[stack]),
-                    ns=round(ns),
-                    count=int(count),
-                    pid=pid,
-                    thread=name,
-                    carrier=carrier,
-                    wait=wait,
-                )
-            )
-    return tuple(sorted(out, key=lambda r: -r.ns))
-
-
-def _wait_words(row: Any) -> str:
-    if row["flags"] & SLICE_FAULT:
-        return "page fault"
-    name = syscall_name(int(row["syscall"]))
-    fd_class = FD_CLASSES[int(row["fd_class"])]
-    return name if fd_class in ("none", "unknown") else f"{name} {fd_class}"
 
 
 def _notes(session: Session) -> tuple[str, ...]:

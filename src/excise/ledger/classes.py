@@ -25,6 +25,7 @@ CLASSES: Final = _classes()
 CLASS_ID: Final = {c: i for i, c in enumerate(CLASSES)}
 LOST: Final = CLASS_ID["unattributed", "lost"]
 NO_SAMPLE: Final = CLASS_ID["unattributed", "no_sample"]
+NO_STACK: Final = CLASS_ID["unattributed", "no_stack"]
 
 
 def class_id(stage: str, substage: str | None, reason: str | None) -> int:

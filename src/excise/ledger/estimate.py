@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from excise.ledger.classes import LOST, NO_SAMPLE
+from excise.ledger.classes import LOST, NO_SAMPLE, NO_STACK
 from excise.names import KERNEL_STATE_ID
 
 MIN_SAMPLES = 5
-"""A stratum with fewer is merged with its process's other small ones, then with the whole process."""
+"""A stratum with fewer is merged with its process's other small ones, then borrows from the whole process, then from
+everyone. Carriers and helpers never lend to one another: they do different work."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -25,17 +26,21 @@ def split_waits(totals: Ints, records: Ints, some_lost: bool) -> Floats:
     """Time by thread, state and class, from exact totals (T, S) and the records' sums (T, S, C).
 
     The totals stand: the records say how to share them out. When records were lost, what the others do not cover is
-    `lost`. The states running and stolen are left at zero.
+    `lost`; when none were, time in a state without any record is `no_stack`. The states running and stolen are left
+    at zero.
     """
-    covered = np.maximum(records, 0).astype(np.float64)
-    sums = covered.sum(axis=2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.where((sums > totals) | (not some_lost), totals / sums, 1.0)
-    out: Floats = covered * np.nan_to_num(scale, posinf=0.0)[:, :, None]
+    out: Floats = np.maximum(records, 0) * waits_scale(totals, records, some_lost)[:, :, None]
     missing = totals - out.sum(axis=2)
-    out[:, :, LOST] += np.maximum(missing, 0.0)
+    out[:, :, LOST if some_lost else NO_STACK] += np.maximum(missing, 0.0)
     out[:, [KERNEL_STATE_ID["running"], KERNEL_STATE_ID["stolen"]], :] = 0.0
     return out
+
+
+def waits_scale(totals: Ints, records: Ints, some_lost: bool) -> Floats:
+    """What a recorded ns stands for, (T, S): records share out all of a total, or when some were lost at most that."""
+    sums = np.maximum(records, 0).sum(axis=2)
+    scale = np.where((sums > totals) | (not some_lost), totals / np.maximum(sums, 1), 1.0)
+    return np.where(sums > 0, scale, 0.0)
 
 
 def split_stolen(stolen: Ints, running: Floats) -> Floats:
@@ -50,42 +55,51 @@ def split_stolen(stolen: Ints, running: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class RunningSplit:
-    """`ns` (T, C, M) sums to each thread's running total; `variance` (C,) ns^2 of the class sums over `counted`
-    threads; `sample_ns` (T,) is the time that one sample of a thread stands for, 0 without any."""
+    """`ns` (T, C, M) sums to each thread's running total; `covariance` (C, C) ns^2 of the carriers' class sums;
+    `sample_ns` (T,) is the time that one sample of a thread stands for, 0 without any."""
 
     ns: Floats
-    variance: Floats
+    covariance: Floats
     sample_ns: Floats
+
+    def variance(self, classes: Floats) -> float:
+        """Of a sum over classes, each times its factor: (C,)."""
+        return max(float(classes @ self.covariance @ classes), 0.0)
 
 
 def split_running(
-    running: Ints, samples: Ints, strata: Sequence[tuple[int, str]], counted: NDArray[np.bool_]
+    running: Ints, stolen: Ints, samples: Ints, strata: Sequence[tuple[int, str]], carrier: NDArray[np.bool_]
 ) -> RunningSplit:
-    """A ratio estimate per stratum: p = samples in a class / samples, variance T^2 p (1 - p) / n.
+    """A ratio estimate per stratum: a class has the share of the time that it has of the samples.
 
-    running (T,) exact ns; samples (T, C, M) counts; strata (T) of (pid, thread name without digits); counted (T,)
-    which threads' variance is asked for (the carriers).
+    running, stolen (T,) exact ns, the latter for the covariance only: it is split alike; samples (T, C, M) counts;
+    strata (T) of (pid, thread name without digits); carrier (T,). The covariance is that of the sum of what each
+    sample adds (linearised), so it holds where strata share samples.
     """
     n_threads, n_classes, modes = samples.shape
-    flat = samples.reshape(n_threads, n_classes * modes)
-    groups = _merge_small(flat.sum(axis=1), strata)
+    by_class = samples.sum(axis=2)
+    counts = by_class.sum(axis=1)
     ns = np.zeros((n_threads, n_classes, modes))
-    variance = np.zeros(n_classes)
     sample_ns = np.zeros(n_threads)
-    for members, lenders in groups:
-        counts = flat[lenders].sum(axis=0)
-        n = int(counts.sum())
-        total = float(running[members].sum())
-        if n == 0:
-            ns[members, NO_SAMPLE, 0] = running[members]
-            continue
-        share = (counts / n).reshape(n_classes, modes)
-        ns[members] = running[members, None, None] * share[None]
-        sample_ns[members] = total / n
-        p = share.sum(axis=1)
-        part = float(running[members[counted[members]]].sum())
-        variance += part**2 * p * (1 - p) / n
-    return RunningSplit(ns, variance, sample_ns)
+    worth, mean = np.zeros(n_threads), np.zeros((n_threads, n_classes))  # of a sample, over all whom it is lent to
+    for population in (np.flatnonzero(carrier), np.flatnonzero(~carrier)):
+        for members, lenders in _merge_small(counts[population], [strata[i] for i in population.tolist()]):
+            members, lenders = population[members], population[lenders]
+            n = int(counts[lenders].sum())
+            if n == 0:
+                ns[members, NO_SAMPLE, 0] = running[members]
+                continue
+            share = samples[lenders].sum(axis=0) / n
+            ns[members] = running[members, None, None] * share[None]
+            sample_ns[members] = float(running[members].sum()) / n
+            per_sample = float((running + stolen)[members].sum()) / n
+            worth[lenders] += per_sample
+            mean[lenders] += per_sample * share.sum(axis=1)
+    counted = np.where(carrier, counts, 0)
+    of_class = np.where(carrier[:, None], by_class, 0) * worth[:, None]
+    mixed = of_class.T @ mean
+    covariance = np.diag(worth @ of_class) - mixed - mixed.T + mean.T @ (counted[:, None] * mean)
+    return RunningSplit(ns, covariance, sample_ns)
 
 
 def _merge_small(counts: Ints, strata: Sequence[tuple[int, str]]) -> list[tuple[Ints, Ints]]:
