@@ -38,6 +38,7 @@ from excise.records import (
 )
 from excise_agent.calibrate import tick_cost_ns
 from excise_agent.collectors.bpf import BpfCollector, StackRecord, TaskRecord
+from excise_agent.demangle import prepare_demangler
 from excise_agent.edges import RUNNABLE, RUNNING, Edge, open_row, take_edge
 from excise_agent.host import describe_host, read_allowed_cpus, read_boot_id, read_schedstat
 from excise_agent.host_counters import host_sample, read_counters
@@ -50,9 +51,12 @@ from excise_agent.python_names import PythonNames
 from excise_agent.targets import EXEC_POLL_NS, Targets
 
 BATCH_S = 1.0
+QUIET_DRAIN_S = 0.2  # while no new stack and no new process comes; code that is to be named may be freed meanwhile
 DRAIN_S = 0.1  # 2 MB hold 26 000 records: enough for 100 ms of 260 000 records/s
 MIN_DRAIN_S = 0.005
 JITTER = 0.2  # the sampling period varies by this share, so that it cannot lock on to a loop
+JITTER_S = 0.3  # how often it varies: setting a period costs 65 us, an interrupt on that CPU
+JITTER_CPUS = 16  # of at most this many CPUs each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,8 @@ class Watch:
         self._unknown_records = self._stack_lost = 0
         self._batch_ns = 0
         self._jitter = random.Random()
+        self._news = False  # whether the last look brought a new stack or process
+        self._next_jitter_ns = self._jittered = 0
         self._stop_r, self._stop_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._probes: Probes | None = None
         self.overhead: dict[str, Any] = {}
@@ -99,6 +105,7 @@ class Watch:
         """Loads, attaches, finds the tree. Raises LoadError or OSError with the way out in the text."""
         options = self.options
         self._pidfd = os.pidfd_open(options.pid)
+        prepare_demangler()
         self._probes = Probes.load(options.sizes, self._notice)
         self._collector = BpfCollector(self._probes)
         self._targets = Targets(self._probes, self._python, self._interner, options.children)
@@ -153,7 +160,8 @@ class Watch:
             if self._pidfd not in wakers and not self._anyone_left():
                 reason = "target exited"
                 break
-            wait_s = max(MIN_DRAIN_S, wait_s / 2) if backlog > 0.25 else min(DRAIN_S, wait_s * 1.5)
+            most_s = DRAIN_S if self._news else QUIET_DRAIN_S
+            wait_s = max(MIN_DRAIN_S, wait_s / 2) if backlog > 0.25 else min(most_s, wait_s * 1.5)
             if time.monotonic() >= next_batch:
                 next_batch += BATCH_S
                 s, w = self._send_batch()
@@ -186,7 +194,9 @@ class Watch:
         return bool(self._targets.pids())
 
     def _pump(self, until_ns: int = 0) -> None:
+        self._news = False
         for record in self._collector.drain(until_ns):
+            self._news |= record is not None
             if record is None:
                 self._send_batch()
             elif isinstance(record, StackRecord):
@@ -195,9 +205,19 @@ class Watch:
                 self._on_task(record)
         now = time.monotonic_ns()
         self._targets.poll_execs(now)
-        if self._period_ns and self._probes is not None:
-            for cpu in self._probes.timers:
-                self._probes.set_period(cpu, round(self._period_ns * self._jitter.uniform(1 - JITTER, 1 + JITTER)))
+        if self._period_ns and now >= self._next_jitter_ns:
+            self._next_jitter_ns = now + int(JITTER_S * 1e9)
+            self._vary_periods()
+
+    def _vary_periods(self) -> None:
+        probes = self._probes
+        if probes is None or not probes.timers:
+            return
+        cpus = list(probes.timers)
+        for i in range(self._jittered, self._jittered + min(len(cpus), JITTER_CPUS)):
+            period_ns = round(self._period_ns * self._jitter.uniform(1 - JITTER, 1 + JITTER))
+            probes.set_period(cpus[i % len(cpus)], period_ns)
+        self._jittered = (self._jittered + JITTER_CPUS) % len(cpus)
 
     def _on_task(self, record: TaskRecord) -> None:
         self._targets.on_task(record, time.monotonic_ns())
@@ -225,12 +245,7 @@ class Watch:
     # -- names
 
     def _python_chain(self, pid: int, frames: Sequence[tuple[int, int, int]]) -> Stack:
-        ids = []
-        for code, key, lasti in frames:
-            frame = self._python.frame(pid, code, key, lasti) if code else None
-            if frame is not None:
-                ids.append(self._interner.frame(frame))
-        return tuple(ids)
+        return self._python.chain(pid, frames, self._interner.frame)
 
     def _name_stack(self, record: StackRecord) -> None:
         if record.kernel:

@@ -34,6 +34,11 @@ def demangle(raw: bytes) -> str:
     return shorten(name)
 
 
+def prepare_demangler() -> None:
+    """Looks for the library now: that starts another program."""
+    _demangler()
+
+
 def _demangled(name: str) -> str:
     references = len(_REFERENCE.findall(name))
     if len(name) > MAX_MANGLED or references > 40 or len(name) << references > MAX_EXPANSION:

@@ -6,16 +6,20 @@ walked, must equal the key of what lies there now; else the name is lost and cou
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from excise.frames import Frame
+from excise.frames import Frame, Stack
 from excise_agent.cpython.code import CodeInfo, read_code
 from excise_agent.cpython.layout import Interpreter
 from excise_agent.cpython.lines import line_of
 from excise_agent.cpython.memory import Memory
 
 GONE = Frame("python", "", "")
+MAX_SPOTS = 200_000  # places in code whose ids are remembered, per process
 _Code = tuple[int, int]  # address, key
+_Spot = tuple[int, int, int]  # address, key, byte offset of the instruction
+_SHIM = -1  # no frame of the program
 
 
 @dataclass(slots=True)
@@ -23,6 +27,7 @@ class _Image:
     interpreter: Interpreter
     memory: Memory
     codes: dict[_Code, CodeInfo | None] = field(default_factory=dict)
+    spots: dict[_Spot, int] = field(default_factory=dict)  # its frame's id
 
 
 class PythonNames:
@@ -47,7 +52,7 @@ class PythonNames:
         except OSError:
             memory = image.memory  # gone already; the parent has the same image
         self.forget(child)
-        self._images[child] = _Image(image.interpreter, memory, dict(image.codes))
+        self._images[child] = _Image(image.interpreter, memory, dict(image.codes), dict(image.spots))
 
     def forget(self, pid: int) -> None:
         """Drops what is known of a process."""
@@ -62,6 +67,24 @@ class PythonNames:
     def memory(self, pid: int) -> Memory | None:
         image = self._images.get(pid)
         return image.memory if image else None
+
+    def chain(self, pid: int, frames: Iterable[_Spot], intern: Callable[[Frame], int]) -> Stack:
+        """A walked stack as frame ids. Most frames of a new stack are in stacks seen before: a look-up each."""
+        image = self._images.get(pid)
+        spots = image.spots if image is not None else {}
+        if len(spots) > MAX_SPOTS:
+            spots.clear()
+        ids = []
+        for spot in frames:
+            if not spot[0]:
+                continue
+            known = spots.get(spot)
+            if known is None:
+                frame = self.frame(pid, *spot)
+                known = spots[spot] = _SHIM if frame is None else intern(frame)
+            if known != _SHIM:
+                ids.append(known)
+        return tuple(ids)
 
     def frame(self, pid: int, code: int, key: int, lasti: int) -> Frame | None:
         """The frame, GONE when it can no longer be named, None for the interpreter's own frames."""
