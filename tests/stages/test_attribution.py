@@ -98,6 +98,15 @@ def test_a_loop_that_polls_is_idle_and_one_that_works_is_serving() -> None:
     assert stage("kernel!ep_poll < libc.so.6!epoll_wait < " + LOOP + " @ net epoll_wait epoll") == "idle"
 
 
+def test_a_users_own_selector_or_queue_is_still_the_loops_and_the_pools() -> None:
+    loop = "selectors.py:EpollSelector.select < mine.py:Selector.select < asyncio/base_events.py:BaseEventLoop._run_once"
+    tray = "mine.py:Tray.get < concurrent/futures/thread.py:_worker < threading.py:Thread.run"
+    assert [stage(loop + w) for w in ("", " @ gil futex", " @ net epoll_wait epoll")] == ["serving", "serving", "idle"]
+    assert [stage(tray + w) for w in ("", " @ gil futex", " @ lock futex")] == ["serving", "serving", "idle"]
+    bell = "threading.py:Condition.wait < mine.py:Bell.wait < multiprocessing/queues.py:Queue._feed < threading.py:Thread.run"
+    assert [stage(bell + w) for w in ("", " @ runnable", " @ lock futex")] == ["serving", "serving", "handoff"]
+
+
 def test_a_coroutine_that_blocks_its_loop_is_not_idle() -> None:
     assert stage(f"app.py:poll_it < app.py:handle < {UVICORN} @ net epoll_wait epoll main") == NO_RULE
     assert stage(f"selectors.py:EpollSelector.select < app.py:handle < {UVICORN} @ net epoll_wait epoll main") == NO_RULE

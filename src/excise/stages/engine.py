@@ -16,8 +16,8 @@ from excise.stages.rule import AS_IF_RUNNING, Rule, ThreadContext, Verdict, Wait
 PACKS: Final = Path(__file__).parent / "packs"
 SYSTEM_DIR: Final = Path("/etc/excise/stages.d")
 
-NO_RULE: Final = Verdict("unattributed", None, "no_rule", "")
-NO_STACK: Final = Verdict("unattributed", None, "no_stack", "")
+NO_RULE: Final = Verdict("unattributed", reason="no_rule")
+NO_STACK: Final = Verdict("unattributed", reason="no_stack")
 
 _INLINE: Final = frozenset({"<lambda>", "<listcomp>", "<genexpr>", "<setcomp>", "<dictcomp>"})
 

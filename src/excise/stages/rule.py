@@ -46,10 +46,10 @@ class ThreadContext:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    stage: str            # of STAGES
-    substage: str | None  # of SUBSTAGES
-    reason: str | None    # of UNATTRIBUTED, when the stage is "unattributed"
-    rule: str             # id of the rule that decided; "": none did
+    stage: str                   # of STAGES
+    substage: str | None = None  # of SUBSTAGES
+    reason: str | None = None    # of UNATTRIBUTED, when the stage is "unattributed"
+    rule: str = ""               # id of the rule that decided; "": none did
 
 
 @dataclass(frozen=True, slots=True)
