@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 
 from excise_agent.paths import cache_dir
 
@@ -16,3 +22,28 @@ def pin_numba_cache() -> None:
         os.environ.pop("NUMBA_CACHE_DIR", None)
         return
     os.environ["NUMBA_CACHE_DIR"] = str(path)
+
+
+@contextlib.contextmanager
+def compiled_kernels(notice: Callable[[str], None]) -> Iterator[None]:
+    """Around the import of the compiled functions: says so beforehand when numba will compile them (1 to 20 s)."""
+    folder = os.environ.get("NUMBA_CACHE_DIR")
+    stamp = Path(folder, "compiled") if folder else None
+    wanted = _fingerprint()
+    try:
+        warm = stamp is not None and stamp.read_text() == wanted
+    except OSError:
+        warm = False
+    if not warm:
+        notice("compiling (once per machine)..." if stamp else "compiling (each time: there is no cache folder)...")
+    yield
+    if stamp is not None and not warm:
+        with contextlib.suppress(OSError):
+            stamp.write_text(wanted)
+
+
+def _fingerprint() -> str:
+    """What numba's own cache depends on."""
+    spec = find_spec("excise.ring")
+    source = Path(spec.origin).stat() if spec is not None and spec.origin else None
+    return repr((sys.version, version("numba"), source and (source.st_size, source.st_mtime_ns)))

@@ -6,7 +6,7 @@ import os
 
 # Before numba is imported: its cache is pickle, so root's lies where only root writes, whatever the caller's
 # environment says (sudo may pass it on).
-from excise_agent._numba_cache import pin_numba_cache
+from excise_agent._numba_cache import compiled_kernels, pin_numba_cache
 
 pin_numba_cache()
 
@@ -69,7 +69,8 @@ def attach(
     sudo excise attach --pid 4242 --duration 30s --flame flame.html --record run.excise
     sudo excise attach --pid 4242 --json - --quiet | jq .ai_tax_ratio
     """
-    from excise_agent.attach_command import run_attach
+    with compiled_kernels(lambda text: click.echo(f"excise: {text}", err=True)):
+        from excise_agent.attach_command import run_attach
 
     report = run_attach(
         pid, duration, rate, children=not no_children, record=record, rules=load_rules(stages), quiet=quiet
