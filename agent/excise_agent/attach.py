@@ -54,6 +54,7 @@ BATCH_S = 1.0
 QUIET_DRAIN_S = 0.2  # while no new stack and no new process comes; code that is to be named may be freed meanwhile
 DRAIN_S = 0.1  # 2 MB hold 26 000 records: enough for 100 ms of 260 000 records/s
 MIN_DRAIN_S = 0.005
+EDGE_TRIES, EDGE_NS, EDGE_THREAD_NS = 5, 500_000, 20_000  # 8 us a thread, measured, when nothing comes between
 JITTER = 0.2  # the sampling period varies by this share, so that it cannot lock on to a loop
 JITTER_S = 0.3  # how often it varies: setting a period costs 65 us, an interrupt on that CPU
 JITTER_CPUS = 16  # of at most this many CPUs each time
@@ -91,7 +92,7 @@ class Watch:
         self._sched: dict[tuple[int, int], tuple[int, int]] = {}
         self._lost = dict.fromkeys(DROPS, 0)
         self._unknown_records = self._stack_lost = 0
-        self._batch_ns = 0
+        self._batch_ns = self._window_ns = 0
         self._jitter = random.Random()
         self._news = False  # whether the last look brought a new stack or process
         self._next_jitter_ns = self._jittered = 0
@@ -109,6 +110,8 @@ class Watch:
         self._probes = Probes.load(options.sizes, self._notice)
         self._collector = BpfCollector(self._probes)
         self._targets = Targets(self._probes, self._python, self._interner, options.children)
+        if options.rate_hz > 0:
+            self._kernel.load()  # 0.1 s and more: not when the first kernel stack waits, with new processes behind it
         self._probes.attach()
         self._targets.add_tree(options.pid)
         for hash_, (pid, frames) in self._targets.chains.items():
@@ -344,15 +347,15 @@ class Watch:
         self._pump()
         self._collector.fold.take_rows()  # what ended before the window is not of it
         self._collector.take_counts()
-        now = time.monotonic_ns()
-        self._begun = edge = take_edge(self._probes.maps["threads"], now)
-        self._sched = self._schedstats(edge)
+        edge, self._sched = self._take_edge()
+        self._begun = edge
+        now = edge.now_ns
         self._collector.fold.add(edge.open_keys, -edge.open_sums)
         threads = list(zip(edge.pids.tolist(), edge.tids.tolist(), strict=True))
         self._base = {key: state_ns.copy() for key, state_ns in zip(threads, edge.state_ns, strict=True)}
         self._unsure = {key: ns for key, ns in zip(threads, edge.unsure_ns.tolist(), strict=True) if ns}
         self._dead.clear()
-        self._batch_ns = now
+        self._batch_ns = self._window_ns = now
         self._counters = read_counters(self._targets.pids(alive=False), now)
         return now
 
@@ -363,6 +366,28 @@ class Watch:
             self._base[pid, tid][RUNNING] -= unsure_ns
             self._base[pid, tid][RUNNABLE] += unsure_ns
             self._collector.fold.add(*open_row(pid, tid, RUNNABLE, -unsure_ns))
+
+    def _settle_unsure(self, edge: Edge, sched: dict[tuple[int, int], tuple[int, int]]) -> None:
+        """A thread that did not switch all the time either ran or starved: the scheduler knows (its tick counts it)."""
+        for i in np.flatnonzero(edge.unsure_ns).tolist():
+            key = int(edge.pids[i]), int(edge.tids[i])
+            end, begun, unsure_ns = sched.get(key), self._sched.get(key), int(edge.unsure_ns[i])
+            if end is None or begun is None or 2 * (end[0] - begun[0]) > edge.now_ns - self._window_ns:
+                continue
+            edge.state_ns[i, RUNNING] -= unsure_ns
+            edge.state_ns[i, RUNNABLE] += unsure_ns
+            self._collector.fold.add(*open_row(*key, RUNNABLE, unsure_ns))
+            edge.flags[i] |= THREAD_WAS_RUNNABLE
+
+    def _take_edge(self) -> tuple[Edge, dict[tuple[int, int], tuple[int, int]]]:
+        """The totals and the scheduler's own, of one moment: taken again when we lost the CPU between the two."""
+        assert self._probes is not None
+        for _ in range(EDGE_TRIES):
+            edge = take_edge(self._probes.maps["threads"], time.monotonic_ns())
+            sched = self._schedstats(edge)
+            if time.monotonic_ns() - edge.now_ns < EDGE_NS + EDGE_THREAD_NS * len(edge.tids):
+                break
+        return edge, sched
 
     def _schedstats(self, edge: Edge) -> dict[tuple[int, int], tuple[int, int]]:
         out = {}
@@ -376,9 +401,9 @@ class Watch:
 
     def _end_window(self) -> None:
         assert self._probes is not None and self._begun is not None
-        now = time.monotonic_ns()
-        edge = take_edge(self._probes.maps["threads"], now)
-        sched = self._schedstats(edge)
+        edge, sched = self._take_edge()
+        now = edge.now_ns
+        self._settle_unsure(edge, sched)
         cost = self._probes.costs()
         cpu = os.times()
         self._pump(until_ns=now)

@@ -34,12 +34,12 @@ class KernelSymbols:
     @property
     def available(self) -> bool:
         """Whether addresses can be named on this host."""
-        self._load()
+        self.load()
         return len(self._addrs) > 0
 
     def resolve(self, addr: int) -> Frame:
         """A module's function is named "function [module]"."""
-        self._load()
+        self.load()
         if not LOWEST <= addr < 1 << 64:
             return _UNKNOWN
         at = int(np.searchsorted(self._addrs, np.uint64(addr), side="right")) - 1
@@ -50,7 +50,8 @@ class KernelSymbols:
         name, _, module = raw.decode("utf-8", "replace").partition("\t")
         return Frame("kernel", "", f"{name} {module}" if module else name)
 
-    def _load(self) -> None:
+    def load(self) -> None:
+        """Reads the table, once. Else done when it is first asked for."""
         if self._loaded:
             return
         self._loaded = True

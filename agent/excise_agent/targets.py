@@ -34,7 +34,7 @@ from excise_agent import bpf
 from excise_agent.collectors.bpf import TaskRecord
 from excise_agent.cpython import Interpreter, NotPython, Unsupported, detect
 from excise_agent.cpython.walk import FrameRecord, stack_hash, thread_states, walk
-from excise_agent.host import children_of, list_threads, read_comm, read_ns_pid, read_parent, read_start_ns
+from excise_agent.host import NS_PER_TICK, children_of, list_threads, read_comm, read_ns_pid, read_parent, read_start_ns
 from excise_agent.interner import Interner
 from excise_agent.loader import Probes, pid_namespace
 from excise_agent.python_names import PythonNames
@@ -50,6 +50,7 @@ class _Watched:
     ended: bool = False
     exec_ns: int = 0  # when it last called exec and its interpreter was not yet found; 0: not pending
     next_look_ns: int = 0
+    found_ns: int = 0  # when its interpreter was last found: a fork from before then copied a gap
 
 
 class Targets:
@@ -123,6 +124,8 @@ class Targets:
                 pass
         record["flags"] = PROC_CHILDREN if self._children else 0
         self._update_proc(pid, record)
+        if version is not None:
+            watched.found_ns = time.monotonic_ns()
         watched.process = replace(
             watched.process, python=version, note=note, comm=read_comm(pid) or watched.process.comm
         )
@@ -144,7 +147,7 @@ class Targets:
             self._names.fork(record.parent, record.pid)
             process = Process(
                 pid=record.pid,
-                start_ns=read_start_ns(record.pid) or 0,
+                start_ns=read_start_ns(record.pid) or since_boot_ns(record.ts_ns),
                 parent=record.parent,
                 ns_pid=read_ns_pid(record.pid) or 0,
                 host_pid=0 if self._in_namespace else record.pid,
@@ -152,7 +155,9 @@ class Targets:
                 python=parent.process.python if parent else None,
                 note=parent.process.note if parent else "",
             )
-            self._watched[record.pid] = _Watched(process)
+            child = self._watched[record.pid] = _Watched(process)
+            if parent is not None and (parent.exec_ns > 0 or record.ts_ns < parent.found_ns):
+                child.exec_ns = child.next_look_ns = now_ns
             self._interner.define(process=process)
         elif record.event == TASK_EXEC:
             watched = self._watched.get(record.pid)
@@ -263,6 +268,12 @@ class Targets:
         """A dead thread leaves the kernel's map."""
         self._threads.delete(struct.pack("<I", tid))
         self._known_tids.pop(tid, None)
+
+
+def since_boot_ns(monotonic_ns: int) -> int:
+    """The moment as /proc/PID/stat would tell it: on CLOCK_BOOTTIME, to a clock tick."""
+    asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+    return (monotonic_ns + asleep_ns) // NS_PER_TICK * NS_PER_TICK
 
 
 def has_ended(pid: int) -> bool:
