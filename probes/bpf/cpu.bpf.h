@@ -63,7 +63,7 @@ static inline void sample(struct bpf_perf_event_data *ctx, u32 pid, u32 tid)
 		return;
 	r = &s->sample;
 	__builtin_memset(r, 0, sizeof(*r));
-	task = bpf_get_current_task();
+	task = bpf_get_current_task_btf();
 	r->type = REC_SAMPLE;
 	r->state = KSTATE_RUNNING;
 	r->tid = tid;
@@ -75,11 +75,11 @@ static inline void sample(struct bpf_perf_event_data *ctx, u32 pid, u32 tid)
 	if (cs & 3) {
 		r->ip = *(volatile u64 *)((u64)ctx + REG_IP);
 	} else {
-		u64 regs = bpf_task_pt_regs(bpf_get_current_task_btf());
+		u64 regs = bpf_task_pt_regs(task);
 
 		r->flags = FLAG_KERNEL_MODE;
-		r->ip = kernel_u64(regs + REG_IP);
-		r->syscall = kernel_u64(regs + REG_ORIG_AX);
+		r->ip = typed_u64(regs + REG_IP);
+		r->syscall = typed_u64(regs + REG_ORIG_AX);
 		r->kstack = kernel_stack(ctx, s, pid, tid);
 	}
 	if (p->version)

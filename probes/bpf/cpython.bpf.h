@@ -14,9 +14,10 @@
 
 static inline u64 python_tstate(struct proc *p, u64 task)
 {
-	u64 fsbase = 0, tstate = 0, at;
+	u64 fsbase, tstate = 0, at;
 
-	if (bpf_probe_read_kernel(&fsbase, sizeof(fsbase), (void *)(task + OFF_FSBASE)) || !fsbase)
+	fsbase = typed_u64(task + OFF_FSBASE);
+	if (!fsbase)
 		return 0;
 	if (p->tls_tstate)
 		at = fsbase + (s64)p->tls_tstate;
@@ -57,11 +58,34 @@ static inline u32 python_key(struct scratch *s, struct proc *p, u64 code)
 	return h >> 32;
 }
 
+// The frame at this address as an offset into the window, which is moved there if it does not hold it; negative: its
+// memory is not there. The window stays within the pages that the frame itself is in, so it is mapped where that is.
+static inline s64 python_frame(struct scratch *s, u64 frame, u32 size)
+{
+	u64 off = frame - s->window_at, start = frame & ~(u64)(USER_PAGE - 1), bytes;
+
+	if (off >= WINDOW || off + size > s->window_bytes) {
+		if (frame + size - start > WINDOW)
+			start = frame + size - WINDOW;
+		bytes = frame + size - start;
+		asm volatile("" : "+r"(bytes));
+		if (bytes > WINDOW)
+			return -1;
+		s->window_bytes = 0;
+		if (bpf_probe_read_user(s->window, bytes, (void *)start))
+			return -1;
+		s->window_at = start;
+		s->window_bytes = bytes;
+		off = frame - start;
+	}
+	return off & (WINDOW - 1);
+}
+
 // Returns the hash of the chain and sends its definition when the ring has not carried it yet; 0: no chain.
 static inline u64 python_stack(struct scratch *s, struct proc *p, u64 task, u32 pid, u32 tid)
 {
 	u64 frame, hash = 0xcbf29ce484222325ULL, n, code, instr;
-	u32 flags, size, mark = 1;
+	u32 flags, mark = 1;
 	int i;
 
 	frame = python_tstate(p, task);
@@ -76,29 +100,33 @@ static inline u64 python_stack(struct scratch *s, struct proc *p, u64 task, u32 
 		return 0;
 	s->head.count = 0;
 	s->head.flags = FLAG_CUT;
+	s->window_bytes = 0;
 	// What outlives an iteration goes through memory: the verifier then sees one state behind the loop, not 512.
 	for (i = 0; i < MAX_PY_FRAMES; i++) {
 		struct py_frame *out = &s->frames[i];
+		s64 off = python_frame(s, frame, p->f_size & 127);
+		u8 *f;
 
-		size = p->f_size & 127;
-		if (bpf_probe_read_user(s->frame, size, (void *)frame))
+		if (off < 0)
 			break;
-		code = *(u64 *)(s->frame + (p->f_code & 127)) & ~3ULL;  // 3.14 tags the pointer
-		if (p->f_owner != NONE16 && s->frame[p->f_owner & 127] >= FRAME_OWNER_SHIM)
+		asm volatile("" : "+r"(off));
+		f = s->window + (off & (WINDOW - 1));
+		code = *(u64 *)(f + (p->f_code & 127)) & ~3ULL; // 3.14 tags the pointer
+		if (p->f_owner != NONE16 && f[p->f_owner & 127] >= FRAME_OWNER_SHIM)
 			code = 0;
 		out->code = code;
 		if (code) {
 			out->key = python_key(s, p, code);
-			instr = *(u64 *)(s->frame + (p->f_instr & 127)) - (code + p->co_code_adaptive);
+			instr = *(u64 *)(f + (p->f_instr & 127)) - (code + p->co_code_adaptive);
 			if (p->co_code_adaptive == NONE16)
-				instr = (u64)*(u32 *)(s->frame + (p->f_instr & 127)) * 2;
+				instr = (u64)*(u32 *)(f + (p->f_instr & 127)) * 2;
 			out->lasti = instr < 0x7fffffff ? instr : 0xffffffff;
 			hash = mix(hash, code);
 			hash = mix(hash, *(volatile u64 *)&out->key);   // lasti << 32 | key
 			hash ^= hash >> 29;
 		}
 		s->head.count = i + 1;
-		frame = *(u64 *)(s->frame + (p->f_back & 127));
+		frame = *(u64 *)(f + (p->f_back & 127));
 		if (!frame) {
 			s->head.flags = 0;
 			break;

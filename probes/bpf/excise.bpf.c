@@ -70,7 +70,7 @@ int on_waking(struct bpf_raw_tracepoint_args *ctx)
 		u32 waker = current_ids();
 		u64 regs = bpf_task_pt_regs(bpf_get_current_task_btf());
 
-		if (!waker || (s64)kernel_u64(regs + REG_ORIG_AX) < 0)
+		if (!waker || (s64)typed_u64(regs + REG_ORIG_AX) < 0)
 			waker = WAKER_IRQ;      // an idle CPU, or a thread that was in user mode, was interrupted
 		t->waker = waker;
 	}

@@ -22,10 +22,16 @@ struct wait {
 	u64 ip;
 };
 
+// Frames of one thread lie side by side in its data stack, callers below: one read fetches several of them.
+#define WINDOW 1024
+#define USER_PAGE 4096
+
 // A frame is read whole (f_size <= 96) and so is the part of the code object that makes its key
 // (co_span <= 120). Both are then indexed with offsets masked by 127, so each needs 127 + 8 bytes.
 struct scratch {
-	u8 frame[144];
+	u64 window_at;                          // what `window` holds of the thread's memory, and how much
+	u64 window_bytes;
+	u8 window[WINDOW + 144];
 	u8 code[144];
 	u8 name[80];
 	u64 kernel_ips[MAX_KERNEL_FRAMES];
@@ -42,6 +48,13 @@ BPF_TABLE("lru_hash", u64, u32, stacks, MAX_STACKS);    // stacks that the ring 
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 BPF_PERCPU_ARRAY(drops, u64, N_DROPS);
 BPF_PERCPU_ARRAY(costs, struct cost, N_PROGS);
+
+// For what hangs directly on bpf_get_current_task_btf() or bpf_task_pt_regs(): the verifier knows the type, so the load
+// needs no call. An offset that holds no 8-byte field of that type is refused when loading.
+static inline u64 typed_u64(u64 at)
+{
+	return *(volatile u64 *)at;
+}
 
 static inline u64 kernel_u64(u64 at)
 {

@@ -17,7 +17,7 @@
 // sum stays the wall clock's: a small difference goes to the wait before, a large one was stolen.
 static inline void close_running(struct thread *t, u64 task, u64 now)
 {
-	u64 exec = kernel_u64(task + OFF_SUM_EXEC), delay = kernel_u64(task + OFF_RUN_DELAY);
+	u64 exec = typed_u64(task + OFF_SUM_EXEC), delay = typed_u64(task + OFF_RUN_DELAY);
 	u64 wall = now - t->since_ns, ran = exec - t->exec_ns, waited = delay - t->delay_ns;
 	u32 before = t->last_state;
 	s64 rest;
@@ -46,7 +46,7 @@ static inline void switch_out(struct thread *t, u32 pid, u32 tid, int preempt, u
 	u64 task, regs, stack = 0;
 	int zero = 0;
 
-	task = bpf_get_current_task();
+	task = bpf_get_current_task_btf();
 	prev_state &= TASK_STATE_MASK;
 	if (prev_state & TASK_DEAD_BIT) {
 		thread_begin(t);
@@ -63,8 +63,8 @@ static inline void switch_out(struct thread *t, u32 pid, u32 tid, int preempt, u
 	w->syscall = -1;
 	w->fd = FD_BYTE_NONE;
 	w->state = KSTATE_RUNNABLE;
-	regs = bpf_task_pt_regs(bpf_get_current_task_btf());
-	w->ip = kernel_u64(regs + REG_IP);
+	regs = bpf_task_pt_regs(task);
+	w->ip = typed_u64(regs + REG_IP);
 	p = procs.lookup(&pid);
 	if (!preempt && prev_state)
 		classify_wait(w, p, task, regs, prev_state);

@@ -118,8 +118,8 @@ static inline void classify_fd(struct wait *w, u64 task, u64 fd, s64 nr)
 // `prev_state` is the task's state as sched_switch tells it.
 static inline void classify_wait(struct wait *w, struct proc *p, u64 task, u64 regs, u64 prev_state)
 {
-	s64 nr = (s64)kernel_u64(regs + REG_ORIG_AX);
-	u64 arg0 = kernel_u64(regs + REG_DI);
+	s64 nr = (s64)typed_u64(regs + REG_ORIG_AX);
+	u64 arg0 = typed_u64(regs + REG_DI);
 
 	w->syscall = nr;
 	w->state = KSTATE_OTHER;
