@@ -1,0 +1,82 @@
+"""Rows of the table, their statistics, and the page that they end in."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+median = statistics.median
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number, its unit and how it was measured."""
+
+    what: str
+    value: str
+    unit: str
+    how: str
+
+    def __str__(self) -> str:
+        return f"{self.what:44} {self.value:>14} {self.unit:22} {self.how}"
+
+
+def spread(values: Sequence[float], show: Callable[[float], str]) -> str:
+    return f"{show(min(values))} to {show(max(values))}"
+
+
+def interval_of_ratio(ours: Sequence[float], theirs: Sequence[float], draws: int = 4000) -> tuple[float, float, float]:
+    """Ratio of the sums and its 95 % bootstrap interval; rounds are drawn, so that a round's noise stays in both."""
+    rng = random.Random(7)
+    n = len(ours)
+    ratios = []
+    for _ in range(draws):
+        picked = [rng.randrange(n) for _ in range(n)]
+        ratios.append(sum(ours[i] for i in picked) / sum(theirs[i] for i in picked))
+    ratios.sort()
+    return sum(ours) / sum(theirs), ratios[int(0.025 * draws)], ratios[int(0.975 * draws)]
+
+
+def describe_host(quick: bool) -> list[str]:
+    cpu = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    return [
+        f"CPU: {cpu}, {os.cpu_count()} logical",
+        f"Kernel: {platform.release()}",
+        f"Python: {platform.python_version()}",
+        f"Date: {datetime.date.today().isoformat()}",
+        f"Load average before the end: {os.getloadavg()[0]:.1f}",
+        *(["A quick run: few and short windows"] if quick else []),
+    ]
+
+
+def write(path: Path, host: list[str], rows: Sequence[Row]) -> None:
+    lines = [
+        "# What Excise costs",
+        "",
+        "Written by `make bench`; do not edit. One host, one run, variants interleaved.",
+        "",
+        *(f"* {fact}" for fact in host),
+        "",
+        "The host is shared and its noise is large: two runs of the same thing differ by 10 % and more (see the A/A",
+        "rows). A ratio whose interval holds 1.0 shows no effect, and proves none absent.",
+        "",
+        "| what | value | unit | how |",
+        "|---|---:|---|---|",
+    ]
+    for row in rows:
+        inset = "&nbsp;&nbsp;" if row.what.startswith(" ") else ""
+        lines.append(f"| {inset}{row.what.strip()} | {row.value} | {row.unit} | {row.how} |")
+    path.write_text("\n".join([*lines, ""]))
