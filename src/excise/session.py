@@ -19,6 +19,7 @@ from excise.stages import Rules
 _COMPACT_ROWS = 200_000
 _KEY_FIELDS = ("pid", "tid", "state", "flags", "syscall", "fd_class", "fd", "port", "stack")
 _SUM_FIELDS = ("count", "weight_ns", "runnable_ns")
+_COUNTERS = ("throttled_ns", "_read_bytes", "_write_bytes", "_in_bytes", "_out_bytes")  # a HostSample's; others: gauges
 
 
 def fold_slices(slices: NDArray[np.void]) -> NDArray[np.void]:
@@ -118,11 +119,8 @@ class Session:
     def _take_host(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
             before = self.host.get(name)
-            if (
-                name.endswith(("throttled_ns", "_read_bytes", "_write_bytes", "_in_bytes", "_out_bytes"))
-                and before is not None
-            ):
-                self.host[name] = None if value is None else before + value
+            if name in self.host and name.endswith(_COUNTERS):
+                self.host[name] = None if value is None or before is None else before + value
             elif name == "listen_ports":
                 self.host[name] = sorted(set(before or ()) | set(value or ()))
             else:

@@ -12,7 +12,7 @@ from excise.batch import SLICE_KERNEL_MODE
 from excise.frames import Frame
 from excise.ledger.callsite import judge_by_call
 from excise.ledger.classes import CLASSES, class_id
-from excise.ledger.estimate import RunningSplit, split_running, split_stolen, split_waits, waits_scale
+from excise.ledger.estimate import RunningSplit, settle, split_running, split_stolen, split_waits, waits_scale
 from excise.ledger.stacks import stack_rows
 from excise.ledger.threads import Threads, libraries, strip_digits, who
 from excise.names import (
@@ -62,7 +62,7 @@ def build_report(session: Session) -> Report:
         samples, (of_row[is_sample], run_class[is_sample], mode[is_sample]), slices["count"][is_sample].astype(np.int64)
     )
 
-    state_ns = np.maximum(totals["state_ns"], 0)
+    state_ns = settle(totals["state_ns"])
     strata = [(pid, strip_digits(name)) for (pid, _), name in zip(threads.keys, threads.names, strict=True)]
     some_lost = bool(session.lost.get("ring_full"))
     off_cpu = split_waits(state_ns, records, some_lost)
@@ -94,7 +94,7 @@ def build_report(session: Session) -> Report:
         ai_tax_se=tax_se,
         quality=_quality(session, stages, samples, totals, off_cpu, on_cpu, threads.carrier),
         overhead=dict(session.end.overhead) if session.end else {},
-        threads=_thread_rows(session, threads, totals, off_cpu, on_cpu, samples),
+        threads=_thread_rows(threads, totals, state_ns, off_cpu, on_cpu, samples),
         stacks=stacks,
         notes=_notes(session),
     )
@@ -279,9 +279,9 @@ def _quality(
 
 
 def _thread_rows(
-    session: Session,
     threads: Threads,
     totals: NDArray[np.void],
+    state_ns: NDArray[np.int64],
     off_cpu: NDArray[np.float64],
     on_cpu: RunningSplit,
     samples: NDArray[np.int64],
@@ -300,7 +300,7 @@ def _thread_rows(
                 name=threads.names[i],
                 carrier=bool(threads.carrier[i]),
                 lifetime_ns=int(totals[i]["lifetime_ns"]),
-                states_ns={s: int(totals[i]["state_ns"][k]) for k, s in enumerate(KERNEL_STATES)},
+                states_ns={s: int(state_ns[i, k]) for k, s in enumerate(KERNEL_STATES)},
                 stages_ns={s: round(v) for s, v in per_stage.items()} if threads.carrier[i] else {},
                 samples=int(samples[i].sum()),
                 sched_running_ns=running if running >= 0 else None,

@@ -22,6 +22,22 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
+def settle(totals: Ints) -> Ints:
+    """Totals (T, S) without sums below zero: what those lack is taken off the thread's longest states.
+
+    The kernel settles running time by the scheduler's clock at a switch-out, up to microseconds after the window's
+    edge gave it to a state by the wall clock. A thread's lifetime stays.
+    """
+    out: Ints = np.maximum(totals, 0)
+    for thread in np.flatnonzero((totals < 0).any(axis=1)):
+        excess = int(out[thread].sum()) - max(int(totals[thread].sum()), 0)
+        for state in np.argsort(-out[thread], kind="stable"):
+            taken = min(excess, int(out[thread, state]))
+            out[thread, state] -= taken
+            excess -= taken
+    return out
+
+
 def split_waits(totals: Ints, records: Ints, some_lost: bool) -> Floats:
     """Time by thread, state and class, from exact totals (T, S) and the records' sums (T, S, C).
 
@@ -56,11 +72,13 @@ def split_stolen(stolen: Ints, running: Floats) -> Floats:
 @dataclass(frozen=True, slots=True)
 class RunningSplit:
     """`ns` (T, C, M) sums to each thread's running total; `covariance` (C, C) ns^2 of the carriers' class sums;
-    `sample_ns` (T,) is the time that one sample of a thread stands for, 0 without any."""
+    `sample_ns` (T,) is the time that one sample of a thread stands for, 0 without any; `first` (T,) the first thread of
+    its stratum: the samples of a stratum, not those of a thread, stand for its time."""
 
     ns: Floats
     covariance: Floats
     sample_ns: Floats
+    first: Ints
 
     def variance(self, classes: Floats) -> float:
         """Of a sum over classes, each times its factor: (C,)."""
@@ -80,12 +98,13 @@ def split_running(
     by_class = samples.sum(axis=2)
     counts = by_class.sum(axis=1)
     ns = np.zeros((n_threads, n_classes, modes))
-    sample_ns = np.zeros(n_threads)
+    sample_ns, first = np.zeros(n_threads), np.arange(n_threads)
     worth, mean = np.zeros(n_threads), np.zeros((n_threads, n_classes))  # of a sample, over all whom it is lent to
     for population in (np.flatnonzero(carrier), np.flatnonzero(~carrier)):
         for members, lenders in _merge_small(counts[population], [strata[i] for i in population.tolist()]):
             members, lenders = population[members], population[lenders]
             n = int(counts[lenders].sum())
+            first[members] = members[0]
             if n == 0:
                 ns[members, NO_SAMPLE, 0] = running[members]
                 continue
@@ -99,7 +118,7 @@ def split_running(
     of_class = np.where(carrier[:, None], by_class, 0) * worth[:, None]
     mixed = of_class.T @ mean
     covariance = np.diag(worth @ of_class) - mixed - mixed.T + mean.T @ (counted[:, None] * mean)
-    return RunningSplit(ns, covariance, sample_ns)
+    return RunningSplit(ns, covariance, sample_ns, first)
 
 
 def _merge_small(counts: Ints, strata: Sequence[tuple[int, str]]) -> list[tuple[Ints, Ints]]:

@@ -44,22 +44,23 @@ def stack_rows(
     gathered: dict[_Key, list[float]] = {}
     rest = _ledger(threads, off_cpu, on_cpu)
 
-    def gather(i: int, verdict: Verdict, state: str, ns: float, wait: str) -> None:
+    def gather(i: int, verdict: Verdict, state: str, ns: float, wait: str, bearer: int) -> None:
         whose = _whose(threads, int(of_row[i]))
         cell = gathered.setdefault((verdict, state, int(slices[i]["stack"]), whose, wait), [0.0, 0.0])
         cell[0] += ns
         cell[1] += float(slices[i]["count"])
-        rest[class_id(verdict.stage, verdict.substage, verdict.reason), state, whose] -= ns
+        rest[class_id(verdict.stage, verdict.substage, verdict.reason), state, _whose(threads, bearer)] -= ns
 
     for i, row in enumerate(slices):
         thread, state = int(of_row[i]), int(row["state"])
         if state == RUNNING:
             mode = "running_kernel" if row["flags"] & SLICE_KERNEL_MODE else "running_user"
-            gather(i, runs[i], mode, float(row["count"]) * on_cpu.sample_ns[thread], "")
+            gather(i, runs[i], mode, float(row["count"]) * on_cpu.sample_ns[thread], "", int(on_cpu.first[thread]))
             continue
-        gather(i, waits[i], KERNEL_STATES[state], float(row["weight_ns"]) * scale[thread, state], _wait_words(row))
+        ns = float(row["weight_ns"]) * scale[thread, state]
+        gather(i, waits[i], KERNEL_STATES[state], ns, _wait_words(row), thread)
         if row["runnable_ns"]:
-            gather(i, runs[i], "runnable", float(row["runnable_ns"]) * scale[thread, RUNNABLE], "")
+            gather(i, runs[i], "runnable", float(row["runnable_ns"]) * scale[thread, RUNNABLE], "", thread)
     for (number, name, whose), ns in rest.items():
         stage, part = CLASSES[number]
         verdict = Verdict(stage, part if stage == "compute" else None, part if stage == "unattributed" else None, "")
@@ -78,7 +79,7 @@ def _ledger(
     """(class, state, whose) -> ns."""
     out: defaultdict[tuple[int, str, _Whose], float] = defaultdict(float)
     for thread, number, mode in np.argwhere(on_cpu.ns).tolist():
-        key = number, ("running_user", "running_kernel")[mode], _whose(threads, thread)
+        key = number, ("running_user", "running_kernel")[mode], _whose(threads, int(on_cpu.first[thread]))
         out[key] += float(on_cpu.ns[thread, number, mode])
     for thread, state, number in np.argwhere(off_cpu).tolist():
         out[number, KERNEL_STATES[state], _whose(threads, thread)] += float(off_cpu[thread, state, number])
