@@ -45,15 +45,17 @@ def run_attach(
 
     notice: Callable[[str], None] = lambda text: click.echo(f"excise: {text}", err=True)  # noqa: E731
     watch = Watch(Options(pid=pid, duration_s=duration_s, rate_hz=rate_hz, children=children), send, notice)
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # until there is something to report, a signal ends it at once
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         _start(watch, pid)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in before:
             signal.signal(number, lambda *_: watch.stop())
         with _Progress(duration_s, quiet) as progress:
             watch.run(progress)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         watch.close()
         if writer is not None:
             try:

@@ -10,6 +10,7 @@ from excise_agent._numba_cache import compiled_kernels, pin_numba_cache
 
 pin_numba_cache()
 
+import math  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
 from typing import Any  # noqa: E402
@@ -37,12 +38,22 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         return self.fail(f"{value!r} is not a duration between 50ms and 7 days, like 10s, 2m or 500ms", param, ctx)
 
 
+class Rate(click.FloatRange):
+    """A number of the range: NaN, which compares with nothing, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not in the range {self._describe_range()}", param, ctx)
+        return number
+
+
 @cli.command()
 @click.option("-p", "--pid", required=True, type=click.IntRange(1, 1 << 22), help="The process to watch.")
 @click.option("-d", "--duration", type=Duration(), default="10s", show_default=True, help="How long: 10s, 2m, 500ms.")
 @click.option(
     "--rate",
-    type=click.FloatRange(0, 1000),
+    type=Rate(0, 1000),
     default=99.0,
     show_default=True,
     help="Samples per second and CPU; 0 takes none.",

@@ -135,9 +135,14 @@ def replay(path: str, rules: Rules) -> Report:
         raise CliError(str(err)) from err
     if session.header is None:
         raise CliError(f"{path}: the recording ends before its first item")
+    warn_if_cut(recording, path)
+    return build_report(session)
+
+
+def warn_if_cut(recording: Recording, path: str) -> None:
+    """Says so on standard error when the end is missing."""
     if recording.truncated:
         click.echo(f"excise: {path} is cut off; what is whole was read", err=True)
-    return build_report(session)
 
 
 @click.group(context_settings=CONTEXT)
@@ -206,10 +211,12 @@ def dump(recording: str) -> None:
     from excise.exporters.dump import dump_lines
 
     try:
-        for line in dump_lines(Recording(recording).items()):
+        source = Recording(recording)
+        for line in dump_lines(source.items()):
             click.echo(line)
     except RecordingError as err:
         raise CliError(str(err)) from err
+    warn_if_cut(source, recording)
 
 
 def main() -> None:
