@@ -21,6 +21,7 @@ _SYS_PERF_EVENT_OPEN, _SYS_BPF = 298, 321
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _PROG_LOAD = 0, 1, 2, 3, 5
 _RAW_TRACEPOINT_OPEN, _MAP_LOOKUP_BATCH = 17, 24
 _OBJ_NAME_LEN = 16
+_BATCH_SLACK = 1024  # a batch ends with whole buckets, and entries may come while it reads; without room: ENOSPC
 
 PROG_PERF_EVENT, PROG_RAW_TRACEPOINT = 7, 17
 MAP_PERCPU_ARRAY, MAP_LRU_HASH, MAP_RINGBUF = 6, 9, 27
@@ -100,15 +101,16 @@ class Map:
 
     def dump(self, dtype: np.dtype[np.void]) -> tuple[NDArray[np.uint32], NDArray[np.void]]:
         """All (u32 key, value) pairs of a hash, by BPF_MAP_LOOKUP_BATCH: keys (n,), values (n,) of `dtype`."""
-        keys = np.empty(self.max_entries, np.uint32)
-        values = np.empty(self.max_entries, dtype)
+        room = self.max_entries + _BATCH_SLACK
+        keys = np.empty(room, np.uint32)
+        values = np.empty(room, dtype)
         cursor = bytearray(8)
         at = ctypes.addressof((ctypes.c_char * 8).from_buffer(cursor))
         done, first = 0, True
-        while done < self.max_entries:
+        while done < room:
             attr = bytearray(56)
             struct.pack_into("<QQQQIIQQ", attr, 0, 0 if first else at, at, keys.ctypes.data + 4 * done,
-                             values.ctypes.data + dtype.itemsize * done, self.max_entries - done, self.fd, 0, 0)
+                             values.ctypes.data + dtype.itemsize * done, room - done, self.fd, 0, 0)
             try:
                 _bpf(_MAP_LOOKUP_BATCH, attr, f"reading map {self.name}")
             except BpfError as err:

@@ -66,7 +66,10 @@ class ThreadSnapshot:
 
 
 def snapshot_thread(pid: int, tid: int, runtime: tuple[int, int], proc: Path = Path("/proc")) -> ThreadSnapshot | None:
-    """None when the thread has gone. `runtime`: address and size of _PyRuntime, where a futex is the GIL."""
+    """None when the thread has gone or is a zombie, as a leader is whose other threads live on.
+
+    `runtime`: address and size of _PyRuntime, where a futex is the GIL.
+    """
     task = proc / str(pid) / "task" / str(tid)
     try:
         letter = (task / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
@@ -77,7 +80,9 @@ def snapshot_thread(pid: int, tid: int, runtime: tuple[int, int], proc: Path = P
         words = (task / "syscall").read_text().split()
     running = KERNEL_STATE_ID["running"]
     none = FD_CLASS_ID["none"]
-    if letter in "RX":
+    if letter in "XZ":
+        return None
+    if letter == "R":
         return ThreadSnapshot(running, -1, none, 255, 0, 0)
     if letter in "Tt":
         return ThreadSnapshot(KERNEL_STATE_ID["stopped"], -1, none, 255, 0, 0)
