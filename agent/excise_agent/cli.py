@@ -13,11 +13,21 @@ pin_numba_cache()
 import math  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import click  # noqa: E402
 
-from excise.cli import EXIT_PERMISSION, EXIT_TARGET, CliError, cli, emit_report, load_rules, output_options  # noqa: E402
+from excise.cli import (  # noqa: E402
+    EXIT_PERMISSION,
+    EXIT_TARGET,
+    CliError,
+    check_outputs,
+    cli,
+    emit_report,
+    load_rules,
+    output_options,
+)
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]
@@ -36,6 +46,15 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         if 0.05 <= seconds <= 7 * 86400:
             return seconds
         return self.fail(f"{value!r} is not a duration between 50ms and 7 days, like 10s, 2m or 500ms", param, ctx)
+
+
+def may_trace(status: Path = Path("/proc/self/status")) -> bool:
+    """Whether this process has CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN. True where that cannot be read."""
+    try:
+        held = int(status.read_text().partition("CapEff:")[2].split()[0], 16)
+    except (OSError, ValueError, IndexError):
+        return True
+    return bool(held >> 21 & 1) or (held >> 38 & 3) == 3
 
 
 class Rate(click.FloatRange):
@@ -81,7 +100,13 @@ def attach(
     sudo excise attach --pid 4242 --json - --quiet | jq .ai_tax_ratio
     """
     with compiled_kernels(lambda text: click.echo(f"excise: {text}", err=True)):
-        from excise_agent.attach_command import run_attach
+        check_outputs(**outputs)
+    if not may_trace():  # before the imports: they compile, and need a cache folder that such a user may lack
+        raise CliError(
+            f"attaching needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE: sudo excise attach --pid {pid}",
+            EXIT_PERMISSION,
+        )
+    from excise_agent.attach_command import run_attach
 
     report = run_attach(
         pid, duration, rate, children=not no_children, record=record, rules=load_rules(stages), quiet=quiet

@@ -82,6 +82,12 @@ def output_options(function: _F) -> _F:
     return function
 
 
+def check_outputs(**files: Any) -> None:
+    """Raises CliError when two of the files that are asked for would be mixed on standard output."""
+    if list(files.values()).count("-") > 1:
+        raise CliError("only one of --json, --folded, --flame, --speedscope can go to standard output")
+
+
 def emit_report(
     report: Report,
     *,
@@ -93,9 +99,8 @@ def emit_report(
     quiet: bool,
 ) -> None:
     """Writes the files that were asked for, and the table unless a file goes to standard output."""
-    to_stdout = [f for f in (json_file, folded, flame, speedscope) if f == "-"]
-    if len(to_stdout) > 1:
-        raise CliError("only one of --json, --folded, --flame, --speedscope can go to standard output")
+    check_outputs(json_file=json_file, folded=folded, flame=flame, speedscope=speedscope)
+    to_stdout = "-" in (json_file, folded, flame, speedscope)
     if json_file:
         write_text(json_file, json.dumps(to_json(report), indent=None if json_file != "-" else 2) + "\n")
     if folded:
