@@ -1,4 +1,4 @@
-"""What cannot work ends with one sentence that names the thing and the way out, and an exit code of its kind."""
+"""What cannot work ends with one sentence that names the thing and the way out, and a fitting exit code."""
 
 from __future__ import annotations
 
