@@ -51,7 +51,7 @@ int on_switch(struct bpf_raw_tracepoint_args *ctx)
 		if (t) {
 			if (!now)
 				now = bpf_ktime_get_ns();
-			switch_in(t, next, now);
+			switch_in(t, next, ctx->args[2], now);
 		}
 	}
 	cost_end(c, begin);

@@ -11,6 +11,20 @@
 #define TASK_STATE_MASK 0xff    // above are modifiers: TASK_NOLOAD 0x400, TASK_FREEZABLE 0x2000
 #define TASK_DEAD_BIT 0x80
 #define STOLEN_NS 50000
+#define ABSURD_NS 100000000       // the scheduler's count and the wall clock cannot differ by that
+
+static inline void thread_add(struct thread *t, u64 state, u64 ns)
+{
+	asm volatile("" : "+r"(state)); // or clang checks a copy of it
+	if (state < N_KSTATES)
+		t->state_ns[state] += ns;
+}
+
+// A thread that was born under watch began with the scheduler's counts at zero.
+static inline int scheduler_known(struct thread *t)
+{
+	return t->exec_ns || !(t->flags & THREAD_SNAPSHOT);
+}
 
 // Closes the running interval with what the scheduler itself counted for it, which is up to date at a switch-out:
 // its clock leaves out time that a hypervisor stole, and it reads that clock a little before this tracepoint. The
@@ -19,10 +33,19 @@ static inline void close_running(struct thread *t, u64 task, u64 now)
 {
 	u64 exec = typed_u64(task + OFF_SUM_EXEC), delay = typed_u64(task + OFF_RUN_DELAY);
 	u64 wall = now - t->since_ns, ran = exec - t->exec_ns, waited = delay - t->delay_ns;
-	u32 before = t->last_state;
+	u32 before = t->last_state, state = t->state;
 	s64 rest;
 
-	if (t->state != KSTATE_RUNNING || !t->exec_ns || !t->in_ns || ran > wall + STOLEN_NS || before >= N_KSTATES) {
+	if (state != KSTATE_RUNNING && scheduler_known(t)) {
+		// Its switch-in was not traced (seen: from a kernel thread of this host, by no tracer at all).
+		// The scheduler counted all the same; what it did not count was the wait.
+		count_drop(DROP_SWITCH_MISSED);
+		t->state_ns[KSTATE_RUNNING] += ran;
+		t->state_ns[KSTATE_RUNNABLE] += waited;
+		thread_add(t, state, wall - ran - waited);
+		t->since_ns = now;
+	} else if (state != KSTATE_RUNNING || !t->exec_ns || !t->in_ns || ran > wall + ABSURD_NS ||
+		   before >= N_KSTATES) {
 		thread_close(t, now);
 	} else {
 		rest = (s64)(wall + t->last_delay_ns) - (s64)(ran + waited);
@@ -90,10 +113,10 @@ static inline void switch_out(struct thread *t, u32 pid, u32 tid, int preempt, u
 	thread_end(t);
 }
 
-static inline void switch_in(struct thread *t, u32 tid, u64 now)
+static inline void switch_in(struct thread *t, u32 tid, u64 task, u64 now)
 {
 	struct rec_slice r = {};
-	u64 woken;
+	u64 woken, ran;
 
 	r.type = REC_WAIT;
 	r.state = t->state;
@@ -108,9 +131,20 @@ static inline void switch_in(struct thread *t, u32 tid, u64 now)
 	r.stack = t->stack;
 	r.ip = t->ip;
 	thread_begin(t);
-	if (t->state == KSTATE_RUNNING) {       // the snapshot saw it wanting a CPU, and could not see which
+	if (t->state == KSTATE_RUNNING) {
 		r.state = t->state = KSTATE_RUNNABLE;
-		t->flags |= THREAD_WAS_RUNNABLE;
+		if (t->in_ns && scheduler_known(t)) {
+			// Its switch-out was not traced. How long it ran before is the scheduler's to say.
+			count_drop(DROP_SWITCH_MISSED);
+			ran = kernel_u64(task + OFF_SUM_EXEC) - t->exec_ns;
+			if (ran > now - t->since_ns)
+				ran = now - t->since_ns;
+			t->state_ns[KSTATE_RUNNING] += ran;
+			t->since_ns += ran;
+			t->exec_ns += ran;
+		} else {        // the snapshot saw it wanting a CPU, and could not see which
+			t->flags |= THREAD_WAS_RUNNABLE;
+		}
 	}
 	woken = t->wake_ns;
 	if (t->state != KSTATE_RUNNABLE && woken > t->in_ns) {

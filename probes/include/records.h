@@ -66,8 +66,9 @@
 #define DROP_FRAME_GONE 6
 #define DROP_UNKNOWN_RECORD 7
 #define DROP_EXEC_GAP 8
+#define DROP_SWITCH_MISSED 9
 #define N_KSTATES 11
-#define N_DROPS 9
+#define N_DROPS 10
 #define N_PROGS 4
 
 struct rec_slice {

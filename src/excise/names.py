@@ -58,6 +58,7 @@ DROPS: Final = (
     "frame_gone",         # a code object was freed before it could be named
     "unknown_record",     # a record of a type that this version does not know
     "exec_gap",           # stacks missed between an exec and the new interpreter being found
+    "switch_missed",      # a switch that the kernel did not trace: its time is the scheduler's count, its stack is lost
 )
 """Named losses. Each has a counter that reaches the user under `quality.lost`."""
 
