@@ -51,6 +51,7 @@ from excise_agent.python_names import PythonNames
 from excise_agent.targets import EXEC_POLL_NS, Targets
 
 BATCH_S = 1.0
+TOTALS_NS = 10_000_000_000  # windows of a long watch: what a crash can take with it
 QUIET_DRAIN_S = 0.2  # while no new stack and no new process comes; code that is to be named may be freed meanwhile
 DRAIN_S = 0.1  # 2 MB hold 26 000 records: enough for 100 ms of 260 000 records/s
 MIN_DRAIN_S = 0.005
@@ -88,7 +89,7 @@ class Watch:
         self._chains: dict[int, Stack] = {}
         self._stacks: dict[tuple[int, int, int, int, bool], int] = {}
         self._dead: dict[tuple[int, int], NDArray[np.int64]] = {}
-        self._begun: Edge | None = None
+        self._target_ns = 0
         self._sched: dict[tuple[int, int], tuple[int, int]] = {}
         self._lost = dict.fromkeys(DROPS, 0)
         self._unknown_records = self._stack_lost = 0
@@ -170,6 +171,8 @@ class Watch:
                 s, w = self._send_batch()
                 samples, waits = samples + s, waits + w
                 self._housekeeping()
+                if time.monotonic_ns() - self._window_ns > TOTALS_NS:
+                    self._close_window()
                 progress(time.monotonic() - self._start_ns / 1e9, samples, waits)
         self._end_window()
         self._send_end(reason)
@@ -347,17 +350,25 @@ class Watch:
         self._pump()
         self._collector.fold.take_rows()  # what ended before the window is not of it
         self._collector.take_counts()
-        edge, self._sched = self._take_edge()
-        self._begun = edge
-        now = edge.now_ns
+        edge, sched = self._take_edge()
+        self._open_window(edge, sched)
+        self._batch_ns = edge.now_ns
+        self._counters = read_counters(self._targets.pids(alive=False), edge.now_ns)
+        return edge.now_ns
+
+    def _open_window(self, edge: Edge, sched: dict[tuple[int, int], tuple[int, int]]) -> None:
+        """What is open at the edge is not of this window: taken off here, it comes with the wait's own record."""
+        self._window_ns, self._sched = edge.now_ns, sched
         self._collector.fold.add(edge.open_keys, -edge.open_sums)
         threads = list(zip(edge.pids.tolist(), edge.tids.tolist(), strict=True))
         self._base = {key: state_ns.copy() for key, state_ns in zip(threads, edge.state_ns, strict=True)}
-        self._unsure = {key: ns for key, ns in zip(threads, edge.unsure_ns.tolist(), strict=True) if ns}
+        self._unsure = {}
+        for i in np.flatnonzero(edge.unsure_ns).tolist():
+            if edge.flags[i] & THREAD_WAS_RUNNABLE:  # settled at this edge: in the totals as runnable already
+                self._collector.fold.add(*open_row(*threads[i], RUNNABLE, -int(edge.unsure_ns[i])))
+            else:
+                self._unsure[threads[i]] = int(edge.unsure_ns[i])
         self._dead.clear()
-        self._batch_ns = self._window_ns = now
-        self._counters = read_counters(self._targets.pids(alive=False), now)
-        return now
 
     def _settle(self, pid: int, tid: int, flags: int) -> None:
         """A thread that the snapshot took for running had no CPU: its time before the window was of the other state."""
@@ -399,31 +410,39 @@ class Watch:
                 out[pid, tid] = read
         return out
 
-    def _end_window(self) -> None:
-        assert self._probes is not None and self._begun is not None
+    def _close_window(self) -> Edge:
+        """Sends the totals up to now and begins the next window: a recording that is cut off has them up to there."""
         edge, sched = self._take_edge()
         now = edge.now_ns
         self._settle_unsure(edge, sched)
-        cost = self._probes.costs()
-        cpu = os.times()
         self._pump(until_ns=now)
         self._collector.fold.add(edge.open_keys, edge.open_sums)
         for i, tid in enumerate(edge.tids.tolist()):
             carrier = bool(edge.flags[i] & THREAD_CARRIER)
-            library = "" if carrier else self._pools.owner(int(edge.pids[i]), tid)
+            ask = not carrier and not self._targets.library(int(edge.pids[i]), tid)
+            library = self._pools.owner(int(edge.pids[i]), tid) if ask else ""
             self._targets.name_thread(int(edge.pids[i]), tid, carrier, library)
             self._settle(int(edge.pids[i]), tid, int(edge.flags[i]))
             if tid == edge.pids[i]:
                 self._targets.note_host_pid(tid, int(edge.host_tids[i]))
+        self._pools.close()
         self._send_batch(now)
         totals = self._totals(edge, sched)
-        self._send(Totals(self._begun.now_ns, now, totals))
+        self._target_ns += int(totals["state_ns"][:, RUNNING].sum())
+        self._send(Totals(self._window_ns, now, totals))
+        self._open_window(edge, sched)
+        return edge
+
+    def _end_window(self) -> None:
+        assert self._probes is not None
+        cost = self._probes.costs()
+        cpu = os.times()
+        now = self._close_window().now_ns
         self._send(host_sample(self._counters, read_counters(self._targets.pids(alive=False), now)))
-        self._account(now, cost, cpu.user + cpu.system, totals)
+        self._account(now, cost, cpu.user + cpu.system)
 
     def _totals(self, edge: Edge, sched: dict[tuple[int, int], tuple[int, int]]) -> NDArray[np.void]:
-        assert self._begun is not None
-        begun = dict(self._base)
+        begun = self._base
         at_end = dict(self._dead)
         for pid, tid, state_ns in zip(edge.pids.tolist(), edge.tids.tolist(), edge.state_ns, strict=True):
             at_end[pid, tid] = at_end.get((pid, tid), 0) + state_ns
@@ -438,9 +457,9 @@ class Watch:
             row["sched_runnable_ns"] = end[1] - start[1] if known else -1  # type: ignore[index]
         return out
 
-    def _account(self, now_ns: int, costs: NDArray[np.void], cpu_s: float, totals: NDArray[np.void]) -> None:
+    def _account(self, now_ns: int, costs: NDArray[np.void], cpu_s: float) -> None:
         """Our cost as a share of the target's CPU: our processes, the programs, the timer's ticks."""
-        target_ns = int(totals["state_ns"][:, 0].sum())
+        target_ns = self._target_ns
         runs = (costs["runs"] - self._costs_at_start["runs"]).astype(np.float64)
         mean_ns = costs["timed_ns"] / np.maximum(costs["timed_runs"], 1)
         bpf_ns = float((runs * mean_ns).sum())

@@ -61,6 +61,7 @@ class PoolOwners:
             if space is not None:
                 space[0].close()
         self._spaces.clear()
+        self._asked = 0
 
     def _space(self, pid: int) -> tuple[Memory, Maps] | None:
         if pid not in self._spaces:

@@ -260,6 +260,11 @@ class Targets:
             watched.process = replace(watched.process, host_pid=host_pid)
             self._interner.define(process=watched.process)
 
+    def library(self, pid: int, tid: int) -> str:
+        """Whose pool a thread was found to belong to; "" not known."""
+        known = self._known_tids.get(tid)
+        return known.library if known is not None and known.pid == pid else ""
+
     def knows(self, pid: int, tid: int) -> bool:
         known = self._known_tids.get(tid)
         return known is not None and known.pid == pid

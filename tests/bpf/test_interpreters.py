@@ -68,4 +68,5 @@ def test_functions_that_are_made_and_freed_keep_their_own_names(python: str, sta
     for frame in names:
         n = int(re.fullmatch(r"<churn (\d+)>", frame.file).group(1))
         assert frame.name.split(".")[0] in (f"churn_{n}", "<listcomp>", "<module>"), frame
-        assert frame.line in (0, n % 1000 + 1), frame
+        first = (0, 1) if frame.name == "<module>" else (0,)  # before its first instruction a frame has its first line
+        assert frame.line in (*first, n % 1000 + 1), frame

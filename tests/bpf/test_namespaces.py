@@ -39,8 +39,8 @@ def test_target_in_another_pid_namespace_is_walked_from_the_host(tmp_path: Path)
         assert unshare.stdout is not None
         expect = json.loads(unshare.stdout.readline())["expect"]
         report = tmp_path / "report.json"
-        subprocess.run([sys.executable, "-m", "excise_agent.cli", "attach", "--pid", str(unshare.pid), "--duration", "1s",
-                        "--quiet", "--json", str(report)], check=True, timeout=120)
+        command = [sys.executable, "-m", "excise_agent.cli", "attach", "--pid", str(unshare.pid), "--duration", "1s"]
+        subprocess.run([*command, "--quiet", "--json", str(report)], check=True, timeout=120)
         children = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children").read_text().split()
         subprocess.run(["kill", "-9", *children], check=True)
     said = json.loads(report.read_text())
