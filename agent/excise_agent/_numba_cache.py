@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -28,22 +29,19 @@ def pin_numba_cache() -> None:
 def compiled_kernels(notice: Callable[[str], None]) -> Iterator[None]:
     """Around the import of the compiled functions: says so beforehand when numba will compile them (1 to 20 s)."""
     folder = os.environ.get("NUMBA_CACHE_DIR")
-    stamp = Path(folder, "compiled") if folder else None
-    wanted = _fingerprint()
-    try:
-        warm = stamp is not None and stamp.read_text() == wanted
-    except OSError:
-        warm = False
+    stamp = Path(folder, f"compiled-{_fingerprint()}") if folder else None  # one for each installation
+    warm = stamp is not None and stamp.exists()
     if not warm:
         notice("compiling (once per machine)..." if stamp else "compiling (each time: there is no cache folder)...")
     yield
     if stamp is not None and not warm:
         with contextlib.suppress(OSError):
-            stamp.write_text(wanted)
+            stamp.touch()
 
 
 def _fingerprint() -> str:
     """What numba's own cache depends on."""
     spec = find_spec("excise.ring")
     source = Path(spec.origin).stat() if spec is not None and spec.origin else None
-    return repr((sys.version, version("numba"), source and (source.st_size, source.st_mtime_ns)))
+    wanted = sys.version, version("numba"), spec and spec.origin, source and (source.st_size, source.st_mtime_ns)
+    return hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]

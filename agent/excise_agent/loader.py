@@ -40,6 +40,7 @@ TRACEPOINTS = {
 
 PAGE = mmap.PAGESIZE
 COMPILE_TIMEOUT_S = 120
+KEPT_MODULES = 7  # 18 kB each; other kernels, sizes and installations of this host
 
 
 class LoadError(Exception):
@@ -135,7 +136,8 @@ def _bytecode(defines: dict[str, int], notice: Callable[[str], None]) -> dict[st
     blob = _compile(defines)
     if path is not None:
         with contextlib.suppress(OSError):
-            for old in path.parent.glob("probes-*.msgpack"):
+            kept = sorted(path.parent.glob("probes-*.msgpack"), key=lambda p: p.stat().st_mtime)
+            for old in kept[:-KEPT_MODULES]:
                 old.unlink()
             part = path.with_suffix(f".{os.getpid()}")
             part.write_bytes(blob)
