@@ -51,6 +51,7 @@ from excise_agent.python_names import PythonNames
 from excise_agent.targets import EXEC_POLL_NS, Targets
 
 BATCH_S = 1.0
+FIRST_TOTALS_NS = 900_000_000
 TOTALS_NS = 10_000_000_000  # windows of a long watch: what a crash can take with it
 QUIET_DRAIN_S = 0.2  # while no new stack and no new process comes; code that is to be named may be freed meanwhile
 DRAIN_S = 0.1  # 2 MB hold 26 000 records: enough for 100 ms of 260 000 records/s
@@ -89,7 +90,7 @@ class Watch:
         self._chains: dict[int, Stack] = {}
         self._stacks: dict[tuple[int, int, int, int, bool], int] = {}
         self._dead: dict[tuple[int, int], NDArray[np.int64]] = {}
-        self._target_ns = 0
+        self._target_ns = self._windows = 0
         self._sched: dict[tuple[int, int], tuple[int, int]] = {}
         self._lost = dict.fromkeys(DROPS, 0)
         self._unknown_records = self._stack_lost = 0
@@ -171,7 +172,7 @@ class Watch:
                 s, w = self._send_batch()
                 samples, waits = samples + s, waits + w
                 self._housekeeping()
-                if time.monotonic_ns() - self._window_ns > TOTALS_NS:
+                if time.monotonic_ns() - self._window_ns > (TOTALS_NS if self._windows else FIRST_TOTALS_NS):
                     self._close_window()
                 progress(time.monotonic() - self._start_ns / 1e9, samples, waits)
         self._end_window()
@@ -430,6 +431,7 @@ class Watch:
         totals = self._totals(edge, sched)
         self._target_ns += int(totals["state_ns"][:, RUNNING].sum())
         self._send(Totals(self._window_ns, now, totals))
+        self._windows += 1
         self._open_window(edge, sched)
         return edge
 
@@ -475,7 +477,7 @@ class Watch:
             "target_cpu_ns": target_ns,
             "tick_ns": round(self._tick_ns),
             "programs": {
-                name: {"runs": int(runs[i]), "mean_ns": round(float(mean_ns[i]))}
+                name: {"runs": int(runs[i]), "mean_ns": round(float(mean_ns[i])) if costs["timed_runs"][i] else None}
                 for i, name in enumerate(("on_cpu", "on_switch", "on_waking", "tasks"))
             },
         }

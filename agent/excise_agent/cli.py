@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 # Before numba is imported: its cache is pickle, so root's lies where only root writes, whatever the caller's
 # environment says (sudo may pass it on).
 from excise_agent._numba_cache import compiled_kernels, pin_numba_cache
@@ -27,6 +25,7 @@ from excise.cli import (  # noqa: E402
     emit_report,
     load_rules,
     output_options,
+    run_cli,
 )
 
 
@@ -99,14 +98,14 @@ def attach(
     sudo excise attach --pid 4242 --duration 30s --flame flame.html --record run.excise
     sudo excise attach --pid 4242 --json - --quiet | jq .ai_tax_ratio
     """
-    with compiled_kernels(lambda text: click.echo(f"excise: {text}", err=True)):
-        check_outputs(**outputs)
+    check_outputs(record, **outputs)
     if not may_trace():  # before the imports: they compile, and need a cache folder that such a user may lack
         raise CliError(
             f"attaching needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE: sudo excise attach --pid {pid}",
             EXIT_PERMISSION,
         )
-    from excise_agent.attach_command import run_attach
+    with compiled_kernels(lambda text: click.echo(f"excise: {text}", err=True)):
+        from excise_agent.attach_command import run_attach
 
     report = run_attach(
         pid, duration, rate, children=not no_children, record=record, rules=load_rules(stages), quiet=quiet
@@ -119,7 +118,7 @@ def attach(
 def doctor(as_json: bool) -> None:
     """Says what this host allows, what is lost without it, and the command that would give it.
 
-    Exit code: 0 attach will work; 1 only the py-spy fallback will; 2 nothing will.
+    Exit code: 0 attach will work; 1 it will not, but py-spy would; 2 neither.
 
     \b
     sudo excise doctor
@@ -141,10 +140,7 @@ def doctor(as_json: bool) -> None:
 def main() -> None:
     """Entry point of `excise`."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        cli(prog_name="excise")
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    run_cli()
 
 
 __all__ = ["EXIT_PERMISSION", "EXIT_TARGET", "CliError", "main"]

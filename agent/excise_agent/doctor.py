@@ -18,13 +18,13 @@ _MARKS: Final = {
 }
 _VERDICTS: Final[dict[Attach, str]] = {
     "bpf": "[green]attach works[/]: exact states and stacks through BPF.",
-    "py-spy": "[yellow]attach works through py-spy only[/]: samples of Python stacks, no exact waits.",
+    "py-spy": "[yellow]attach does not work here[/]; py-spy itself would: py-spy top --pid PID (Python stacks only).",
     "none": "[red]attach cannot work here.[/] Reading recordings still does: excise report FILE.",
 }
 
 
 def exit_code(caps: Capabilities) -> int:
-    """Of `excise doctor`: 0 attach works, 1 only through py-spy, 2 not at all."""
+    """Of `excise doctor`: 0 attach works, 1 it does not but py-spy would, 2 neither."""
     return {"bpf": 0, "py-spy": 1, "none": 2}[caps.attach]
 
 

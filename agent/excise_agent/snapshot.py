@@ -97,7 +97,8 @@ def snapshot_thread(pid: int, tid: int, runtime: tuple[int, int], proc: Path = P
     if number in _FUTEX:
         name = "gil" if runtime[0] <= arg0 < runtime[0] + runtime[1] else "lock"
     elif number in _POLL:
-        name = "net"
+        fds = int(words[2], 16) if number in (7, 271) else arg0
+        name = "net" if fds & 0xFFFFFFFF else "sleep"  # nothing to wait for but the time
     elif number in _SLEEP:
         name = "sleep"
     elif number in _TAKES_FD:

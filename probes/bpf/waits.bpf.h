@@ -9,6 +9,7 @@
 #include "maps.bpf.h"
 
 // struct pt_regs of x86-64, as bytes from its start (arch/x86/include/asm/ptrace.h)
+#define REG_SI 104
 #define REG_DI 112
 #define REG_ORIG_AX 120
 #define REG_IP 128
@@ -142,7 +143,9 @@ static inline void classify_wait(struct wait *w, struct proc *p, u64 task, u64 r
 		return;
 	}
 	if (nr == 7 || nr == 23 || nr == 270 || nr == 271) {    // poll select pselect6 ppoll
-		w->state = KSTATE_NET;
+		u32 fds = nr == 7 || nr == 271 ? typed_u64(regs + REG_SI) : arg0;
+
+		w->state = fds ? KSTATE_NET : KSTATE_SLEEP;     // nothing to wait for but the time
 		return;
 	}
 	if (nr == 35 || nr == 230) {                            // nanosleep clock_nanosleep

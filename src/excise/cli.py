@@ -6,6 +6,7 @@ Exit codes of the whole tool: 0 done; 1 the answer is no (a check failed, a host
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -82,10 +83,18 @@ def output_options(function: _F) -> _F:
     return function
 
 
-def check_outputs(**files: Any) -> None:
-    """Raises CliError when two of the files that are asked for would be mixed on standard output."""
-    if list(files.values()).count("-") > 1:
+def check_outputs(*others: str | None, **files: Any) -> None:
+    """Raises CliError when two of the files that are asked for would overwrite each other, or one of `others` (the
+    recording), or be mixed on standard output."""
+    wanted = [f for f in (files.get(n) for n in ("json_file", "folded", "flame", "speedscope")) if f]
+    if wanted.count("-") > 1:
         raise CliError("only one of --json, --folded, --flame, --speedscope can go to standard output")
+    seen: set[str] = set()
+    for path in (*(o for o in others if o), *wanted):
+        real = os.path.realpath(path)
+        if path != "-" and real in seen and not real.startswith("/dev/"):
+            raise CliError(f"{path} would be written over: give each output a file of its own")
+        seen.add(real)
 
 
 def emit_report(
@@ -140,6 +149,8 @@ def replay(path: str, rules: Rules) -> Report:
         raise CliError(str(err)) from err
     if session.header is None:
         raise CliError(f"{path}: the recording ends before its first item")
+    if not session.totals and session.end is None:
+        raise CliError(f"{path}: cut off before its first totals (about a second in); excise dump shows what there is")
     warn_if_cut(recording, path)
     return build_report(session)
 
@@ -166,6 +177,7 @@ def report(recording: str, stages: tuple[str, ...], **outputs: Any) -> None:
     excise report run.excise
     excise report run.excise --stages my-stages.toml --json -
     """
+    check_outputs(recording, **outputs)
     emit_report(replay(recording, load_rules(stages)), **outputs)
 
 
@@ -224,12 +236,23 @@ def dump(recording: str) -> None:
     warn_if_cut(source, recording)
 
 
-def main() -> None:
-    """Entry point of `python -m excise`."""
+def run_cli() -> None:
+    """Runs the command; a standard output that is closed or full ends it without a traceback."""
     try:
         cli(prog_name="excise")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as err:
+        if err.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        click.echo(f"excise: cannot write standard output: {err.strerror}", err=True)
+        sys.exit(EXIT_USAGE)
+
+
+def main() -> None:
+    """Entry point of `python -m excise`."""
+    run_cli()
 
 
 if __name__ == "__main__":

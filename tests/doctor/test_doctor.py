@@ -291,7 +291,7 @@ def test_table_shows_what_is_lost_and_why_attach_is_not_exact(host: Host) -> Non
     assert code == 1
     assert "EPERM: [not] permitted" in text  # not taken for markup
     assert "lost: everything exact" in text
-    assert "attach works through py-spy only" in text
+    assert "attach does not work here" in text
     code, text = rendered(host.ask(refused={"target": EPERM}))
     assert code == 2
     assert "cannot work here" in text

@@ -129,10 +129,20 @@ def test_time_without_any_sample_is_called_that() -> None:
     assert not out.sample_ns.any() and not out.covariance.any()
 
 
-def test_a_stratum_is_split_by_its_own_samples_and_they_stand_for_all_of_it() -> None:
+def test_a_thread_is_split_by_its_own_samples_whoever_bears_its_name() -> None:
+    out = split([100, 300], counts(2, preprocess=[8, 0], logging=[0, 9]), [(1, "w"), (1, "w")])
+    assert out.ns[:, PREPROCESS, 0].tolist() == [100, 0] and out.ns[:, LOGGING, 0].tolist() == [0, 300]
+
+
+def test_a_thread_with_few_samples_is_split_like_those_of_its_name() -> None:
     out = split([100, 300], counts(2, preprocess=[8, 0], logging=[0, 2]), [(1, "w"), (1, "w")])
-    assert out.ns[:, PREPROCESS, 0].tolist() == [80, 240] and out.ns[:, LOGGING, 0].tolist() == [20, 60]
-    assert out.sample_ns.tolist() == [40, 40]
+    assert out.ns[:, PREPROCESS, 0].tolist() == [100, 240] and out.ns[:, LOGGING, 0].tolist() == [0, 60]
+
+
+def test_few_samples_of_one_name_stand_for_all_of_it() -> None:
+    out = split([100, 300], counts(2, preprocess=[4, 0], logging=[0, 4]), [(1, "w"), (1, "w")])
+    assert out.ns[:, PREPROCESS, 0].tolist() == [50, 150] and out.ns[:, LOGGING, 0].tolist() == [50, 150]
+    assert out.sample_ns.tolist() == [50, 50]
 
 
 def test_user_and_kernel_time_are_told_apart_by_samples() -> None:

@@ -30,6 +30,7 @@ from excise.stages import ThreadContext, Verdict, Wait
 from excise.syscalls import syscall_name
 
 RUNNING, RUNNABLE, GIL, SLEEP, STOLEN = (KERNEL_STATE_ID[n] for n in ("running", "runnable", "gil", "sleep", "stolen"))
+MUCH_UNATTRIBUTED = 0.1  # of busy time: from here on the tax alone would mislead
 _AS_IF_RUNNING = (RUNNING, RUNNABLE, GIL)
 
 
@@ -96,7 +97,7 @@ def build_report(session: Session) -> Report:
         overhead=dict(session.end.overhead) if session.end else {},
         threads=_thread_rows(threads, totals, state_ns, off_cpu, on_cpu, samples),
         stacks=stacks,
-        notes=_notes(session),
+        notes=(*_notes(session), *_doubt(stages)),
     )
 
 
@@ -310,11 +311,24 @@ def _thread_rows(
     return tuple(sorted(rows, key=lambda r: -r.states_ns["running"]))
 
 
+def _doubt(stages: dict[str, dict[str, int | None]]) -> list[str]:
+    """How far the tax may be off when much time has no stage: it counts as tax, and may be the model."""
+    sums = {stage: sum(v or 0 for v in states.values()) for stage, states in stages.items()}
+    busy = sum(sums.values()) - sums["idle"] - sums["handoff"]
+    if busy <= 0 or sums["unattributed"] < MUCH_UNATTRIBUTED * busy:
+        return []
+    low, high = 1 - (sums["compute"] + sums["unattributed"]) / busy, 1 - sums["compute"] / busy
+    return [
+        f"{sums['unattributed'] / busy:.0%} of busy time has no stage and counts as tax: "
+        f"the tax lies between {max(low, 0):.0%} and {high:.0%}"
+    ]
+
+
 def _notes(session: Session) -> tuple[str, ...]:
     notes = [f"process {p.pid} ({p.comm}): {p.note}" for p in session.processes.values() if p.note]
     untracked = session.lost.get("threads_untracked", 0)
     if untracked:
         notes.append(f"{untracked} threads found no room in the kernel's table and are not in these figures")
     if session.end is None:
-        notes.append("the stream ends without an end mark: Excise was cut off, figures reach up to there")
+        notes.append("the stream ends without an end mark: Excise was cut off; figures reach up to its last totals")
     return tuple(notes)

@@ -131,10 +131,17 @@ def _merge_small(counts: Ints, strata: Sequence[tuple[int, str]]) -> list[tuple[
     out: list[tuple[Ints, Ints]] = []
     small: dict[int, list[int]] = {}
     for key, members in by_stratum.items():
-        if counts[members].sum() >= MIN_SAMPLES:
-            out.append((np.array(members), np.array(members)))
+        # a thread with samples of its own is a stratum of its own: before 3.14 Python's threads all have one name
+        out += [(np.array([i]), np.array([i])) for i in members if counts[i] >= MIN_SAMPLES]
+        few = [i for i in members if counts[i] < MIN_SAMPLES]
+        if not few:
+            continue
+        if counts[few].sum() >= MIN_SAMPLES:
+            out.append((np.array(few), np.array(few)))
+        elif counts[members].sum() >= MIN_SAMPLES:
+            out.append((np.array(few), np.array(members)))
         else:
-            small.setdefault(key[0], []).extend(members)
+            small.setdefault(key[0], []).extend(few)
     rest: list[int] = []
     for pid, members in small.items():
         if counts[members].sum() >= MIN_SAMPLES:
