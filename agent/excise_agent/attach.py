@@ -6,7 +6,7 @@ import os
 import random
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 
 from excise import __version__
 from excise.batch import (
-    SLICE_DTYPE,
-    SLICE_FAULT,
-    SLICE_KERNEL_MODE,
     TOTALS_DTYPE,
     Batch,
     End,
@@ -25,12 +22,9 @@ from excise.batch import (
     Item,
     Totals,
 )
-from excise.frames import Stack
 from excise.names import DROPS
 from excise.records import (
-    FLAG_FAULT,
-    FLAG_KERNEL_MODE,
-    REC_SAMPLE,
+    TASK_EXEC,
     THREAD_CARRIER,
     THREAD_DEAD,
     THREAD_RENUMBERED,
@@ -43,11 +37,9 @@ from excise_agent.edges import RUNNABLE, RUNNING, Edge, open_row, take_edge
 from excise_agent.host import describe_host, read_allowed_cpus, read_boot_id, read_schedstat
 from excise_agent.host_counters import host_sample, read_counters
 from excise_agent.interner import Interner
-from excise_agent.kallsyms import KernelSymbols
 from excise_agent.loader import Probes, Sizes
-from excise_agent.native import NativeSymbols
+from excise_agent.namer import Namer
 from excise_agent.pool_owner import PoolOwners
-from excise_agent.python_names import PythonNames
 from excise_agent.targets import EXEC_POLL_NS, Targets
 
 BATCH_S = 1.0
@@ -83,17 +75,13 @@ class Watch:
         self._sink = sink
         self._notice = notice
         self._interner = Interner()
-        self._python = PythonNames()
-        self._native = NativeSymbols()
+        self._names = Namer(self._interner)
         self._pools = PoolOwners()
-        self._kernel = KernelSymbols()
-        self._chains: dict[int, Stack] = {}
-        self._stacks: dict[tuple[int, int, int, int, bool], int] = {}
         self._dead: dict[tuple[int, int], NDArray[np.int64]] = {}
         self._target_ns = self._windows = 0
         self._sched: dict[tuple[int, int], tuple[int, int]] = {}
         self._lost = dict.fromkeys(DROPS, 0)
-        self._unknown_records = self._stack_lost = 0
+        self._unknown_records = 0
         self._batch_ns = self._window_ns = 0
         self._jitter = random.Random()
         self._news = False  # whether the last look brought a new stack or process
@@ -111,13 +99,12 @@ class Watch:
         prepare_demangler()
         self._probes = Probes.load(options.sizes, self._notice)
         self._collector = BpfCollector(self._probes)
-        self._targets = Targets(self._probes, self._python, self._interner, options.children)
-        if options.rate_hz > 0:
-            self._kernel.load()  # 0.1 s and more: not when the first kernel stack waits, with new processes behind it
+        self._targets = Targets(self._probes, self._names.python, self._interner, options.children)
+        self._names.prepare(kernel=options.rate_hz > 0)
         self._probes.attach()
         self._targets.add_tree(options.pid)
         for hash_, (pid, frames) in self._targets.chains.items():
-            self._chains[hash_] = self._python_chain(pid, frames)
+            self._names.name_chain(hash_, pid, frames)
         cpus = sorted(
             set().union(*(read_allowed_cpus(pid) or () for pid in self._targets.pids())) or os.sched_getaffinity(0)
         )
@@ -183,7 +170,7 @@ class Watch:
         if self._probes is not None:
             self._probes.close()
             self._probes = None
-        self._native.close()
+        self._names.close()
         self._pools.close()
         for fd in (self._stop_r, self._stop_w, getattr(self, "_pidfd", -1)):
             if fd >= 0:
@@ -207,7 +194,7 @@ class Watch:
             if record is None:
                 self._send_batch()
             elif isinstance(record, StackRecord):
-                self._name_stack(record)
+                self._names.name_stack(record)
             else:
                 self._on_task(record)
         now = time.monotonic_ns()
@@ -228,6 +215,8 @@ class Watch:
 
     def _on_task(self, record: TaskRecord) -> None:
         self._targets.on_task(record, time.monotonic_ns())
+        if record.event == TASK_EXEC:
+            self._names.forget(record.pid)
 
     def _housekeeping(self) -> None:
         """Once a second: dead threads leave the map with their totals kept, new ones get their names."""
@@ -241,42 +230,14 @@ class Watch:
                 self._bury(pid, tid, edge.state_ns[i], bool(edge.flags[i] & THREAD_CARRIER))
             elif not self._targets.knows(pid, tid):
                 self._targets.name_thread(pid, tid, bool(edge.flags[i] & THREAD_CARRIER))
-        self._targets.forget_ended()
+        for pid in self._targets.forget_ended():  # their files were held open; their rows went with the last batch
+            self._names.forget(pid)
 
     def _bury(self, pid: int, tid: int, state_ns: NDArray[np.int64], carrier: bool) -> None:
         if not self._targets.knows(pid, tid):
             self._targets.name_thread(pid, tid, carrier)
         self._dead[pid, tid] = self._dead.get((pid, tid), 0) + state_ns
         self._targets.forget_thread(tid)
-
-    # -- names
-
-    def _python_chain(self, pid: int, frames: Sequence[tuple[int, int, int]]) -> Stack:
-        return self._python.chain(pid, frames, self._interner.frame)
-
-    def _name_stack(self, record: StackRecord) -> None:
-        if record.kernel:
-            self._chains[record.hash] = tuple(
-                self._interner.frame(self._kernel.resolve(int(ip))) for ip in record.frames
-            )
-        else:
-            self._chains[record.hash] = self._python_chain(record.pid, record.frames.tolist())
-
-    def _stack_id(self, pid: int, stack: int, kstack: int, ip: int, kernel_mode: bool) -> int:
-        key = (pid, stack, kstack, ip, kernel_mode)
-        known = self._stacks.get(key)
-        if known is not None:
-            return known
-        python = self._chains.get(stack)
-        whole = not ((stack and python is None) or (kstack and kstack not in self._chains))
-        if not whole:
-            self._stack_lost += 1
-        native = self._native.resolve(pid, ip) if ip else None
-        named = (self._interner.frame(native),) if native is not None and (native.file or native.name) else ()
-        made = self._interner.stack((*self._chains.get(kstack, ()), *named, *(python or ())))
-        if whole:
-            self._stacks[key] = made
-        return made
 
     # -- items
 
@@ -304,34 +265,10 @@ class Watch:
         samples, waits, unknown = self._collector.take_counts()
         self._unknown_records += unknown
         end = end_ns or time.monotonic_ns()
-        slices = self._resolve(rows, sums)
+        slices = self._names.resolve(rows, sums, self._period_ns)
         self._send(Batch(self._batch_ns, end, slices, self._new_losses()))
         self._batch_ns = end
         return samples, waits
-
-    def _resolve(self, rows: NDArray[np.void], sums: NDArray[np.int64]) -> NDArray[np.void]:
-        out = np.zeros(len(rows), SLICE_DTYPE)
-        for name in ("pid", "tid", "state", "syscall", "fd_class", "fd", "port", "waker"):
-            out[name] = rows[name]
-        kernel_mode = (rows["flags"] & FLAG_KERNEL_MODE) != 0
-        out["flags"] = np.where(kernel_mode, SLICE_KERNEL_MODE, 0) | np.where(
-            rows["flags"] & FLAG_FAULT, SLICE_FAULT, 0
-        )
-        out["count"], out["weight_ns"], out["runnable_ns"] = sums[:, 0], sums[:, 1], sums[:, 2]
-        sampled = rows["type"] == REC_SAMPLE
-        out["weight_ns"][sampled] = sums[sampled, 0] * self._period_ns
-        out["stack"] = [
-            self._stack_id(pid, stack, kstack, ip, mode)
-            for pid, stack, kstack, ip, mode in zip(
-                rows["pid"].tolist(),
-                rows["stack"].tolist(),
-                rows["kstack"].tolist(),
-                rows["ip"].tolist(),
-                kernel_mode.tolist(),
-                strict=True,
-            )
-        ]
-        return out
 
     def _new_losses(self) -> dict[str, int]:
         if self._probes is None:
@@ -339,9 +276,9 @@ class Watch:
         now = self._probes.drops()
         now["threads_untracked"] += self._targets.untracked
         now["procs_untracked"] += self._targets.untracked_procs
-        now["frame_gone"] += self._python.gone
+        now["frame_gone"] += self._names.python.gone
         now["unknown_record"] += self._unknown_records
-        now["stack_lost"] += self._stack_lost
+        now["stack_lost"] += self._names.stack_lost
         new = {name: now[name] - self._lost[name] for name in DROPS if now[name] > self._lost[name]}
         self._lost = now
         return new

@@ -191,14 +191,17 @@ class Targets:
         """Whether `poll_execs` has something to look at."""
         return any(watched.exec_ns > 0 and not watched.ended for watched in self._watched.values())
 
-    def forget_ended(self) -> None:
-        """Takes ended processes out of the kernel's map. Their names stay until `close`: rows may still come."""
+    def forget_ended(self) -> list[int]:
+        """Takes ended processes out of the kernel's map: who they are. Their Python names stay, rows may still come."""
+        gone = []
         for pid, watched in self._watched.items():
             if not watched.ended and has_ended(pid):
                 watched.ended = True
             if watched.ended and watched.exec_ns != -1:
                 self._procs.delete(struct.pack("<I", pid))
                 watched.exec_ns = -1
+                gone.append(pid)
+        return gone
 
     # -- threads
 
