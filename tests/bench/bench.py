@@ -74,7 +74,7 @@ def steady(plan: Plan, demo: Demo, folder: Path) -> Iterator[Row]:
                 }[part],
             )
         for program in ("on_cpu", "on_switch", "on_waking"):
-            ns = median([r["programs"][program]["mean_ns"] for r in runs])
+            ns = median([r["programs"][program]["mean_ns"] or 0 for r in runs])
             per_s = median([r["programs"][program]["runs"] / plan.steady_s for r in runs])
             yield Row(f"  {program}", f"{ns:,.0f}", "ns a run", f"{per_s:,.0f} runs/s, all of the host's counted")
     yield Row(
