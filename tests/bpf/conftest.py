@@ -74,7 +74,25 @@ class Seen:
                 yield from (r for r in item.slices if tid is None or int(r["tid"]) == tid)
 
     def totals(self) -> dict[int, Any]:
-        return {int(r["tid"]): r for item in self.items if isinstance(item, Totals) for r in item.rows}
+        """By thread, over all windows. The scheduler's counts are -1 when a window lacks them."""
+        out: dict[int, Any] = {}
+        for item in self.items:
+            for row in item.rows if isinstance(item, Totals) else ():
+                known = out.get(int(row["tid"]))
+                if known is None:
+                    out[int(row["tid"])] = row.copy()
+                    continue
+                known["state_ns"] += row["state_ns"]
+                known["lifetime_ns"] += row["lifetime_ns"]
+                for name in ("sched_running_ns", "sched_runnable_ns"):
+                    known[name] = known[name] + row[name] if min(known[name], row[name]) >= 0 else -1
+        return out
+
+    @property
+    def span_ns(self) -> int:
+        """Of all windows together."""
+        windows = [item for item in self.items if isinstance(item, Totals)]
+        return windows[-1].end_ns - windows[0].start_ns
 
     def named(self, row: Any, kind: str = "python") -> list[list[str | int]]:
         frames = [self.frames[f] for f in self.stacks[int(row["stack"])]]
