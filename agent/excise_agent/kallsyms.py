@@ -42,7 +42,7 @@ class KernelSymbols:
         self.load()
         if not LOWEST <= addr < 1 << 64:
             return _UNKNOWN
-        at = int(np.searchsorted(self._addrs, np.uint64(addr), side="right")) - 1
+        at = int(self._addrs.searchsorted(np.uint64(addr), side="right")) - 1
         if at < 0 or addr - int(self._addrs[at]) > MAX_GAP:
             return _UNKNOWN
         start = int(self._starts[at])

