@@ -105,6 +105,7 @@ class Watch:
         self._targets.add_tree(options.pid)
         for hash_, (pid, frames) in self._targets.chains.items():
             self._names.name_chain(hash_, pid, frames)
+        self._names.preload(self._targets.pids())
         cpus = sorted(
             set().union(*(read_allowed_cpus(pid) or () for pid in self._targets.pids())) or os.sched_getaffinity(0)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from excise_agent.kallsyms import KernelSymbols
 from excise_agent.native import NativeSymbols
 from excise_agent.python_names import PythonNames
 
+PRELOAD_S = 0.5
 _Key = tuple[int, int, int, int, bool]  # pid, Python chain, kernel chain, user ip, kernel mode
 
 
@@ -35,6 +37,12 @@ class Namer:
         """What takes long goes before the window: the kernel's symbols (0.1 s), if there will be samples."""
         if kernel:
             self._kernel.load()
+
+    def preload(self, pids: Sequence[int]) -> None:
+        """The symbol tables of what is mapped: 0.1 s for an onnxruntime server; the rest waits until it is needed."""
+        until_s = time.monotonic() + PRELOAD_S
+        for pid in pids:
+            self._native.preload(pid, until_s)
 
     def name_chain(self, hash_: int, pid: int, frames: Sequence[tuple[int, int, int]]) -> None:
         """A Python chain of (code, key, lasti), leaf first. Soon after it was seen: code objects are freed."""

@@ -74,6 +74,15 @@ class NativeSymbols:
         space.frames[addr] = frame
         return frame
 
+    def preload(self, pid: int, until_s: float) -> None:
+        """Reads the symbol tables of what a process maps, until the clock says so: later they would cost the window."""
+        space = self._space(pid)
+        for mapping in space.maps.mappings if space.maps is not None else ():
+            if self._clock() >= until_s:
+                return
+            if mapping.is_file:
+                self._module(pid, space, mapping)
+
     def forget(self, pid: int) -> None:
         """Drop what is known of a process, and the files that no other watched process uses."""
         space = self._spaces.pop(pid, None)
