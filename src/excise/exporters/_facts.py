@@ -127,8 +127,11 @@ def _closure_words(report: Report) -> str:
 
 
 def _cost_words(overhead: dict[str, Any]) -> str:
-    agent, bpf, startup = (overhead.get(k) for k in ("agent_cpu_ratio", "bpf_cpu_ratio", "startup_cpu_s"))
+    agent, bpf, tick, startup = (
+        overhead.get(k) for k in ("agent_cpu_ratio", "bpf_cpu_ratio", "tick_cpu_ratio", "startup_cpu_s")
+    )
     return (
-        f"agent {_or_unmeasured(percent, agent)}, BPF {_or_unmeasured(percent, bpf)} of the target's CPU; "
+        f"agent {_or_unmeasured(percent, agent)}, BPF {_or_unmeasured(percent, bpf)}, "
+        f"timer ticks {_or_unmeasured(percent, tick)} of the target's CPU; "
         f"start-up {NOT_MEASURED if startup is None else duration(startup * 1e9)} of CPU"
     )
