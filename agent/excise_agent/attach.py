@@ -340,13 +340,15 @@ class Watch:
         return edge, sched
 
     def _schedstats(self, edge: Edge) -> dict[tuple[int, int], tuple[int, int]]:
+        """(running, runnable) by thread, a wait for a CPU that is open at the edge included as far as it got."""
         out = {}
-        for pid, tid, flags in zip(edge.pids.tolist(), edge.tids.tolist(), edge.flags.tolist(), strict=True):
+        columns = (edge.pids, edge.tids, edge.flags, edge.open_runnable_ns)
+        for pid, tid, flags, open_ns in zip(*(c.tolist() for c in columns), strict=True):
             if flags & THREAD_RENUMBERED:  # the kernel's clock is of the thread that has the number now
                 continue
             read = read_schedstat(pid, tid)
             if read is not None:
-                out[pid, tid] = read
+                out[pid, tid] = read[0], read[1] + open_ns
         return out
 
     def _close_window(self) -> Edge:

@@ -29,6 +29,7 @@ class Edge:
     """At `now_ns`: by thread (n,), its identity, flags and total per state (n, KERNEL_STATES) up to now.
 
     `host_tids` (n,): the kernel's own numbers, 0 unknown.
+    `open_runnable_ns` (n,): the part of runnable that is still open: the scheduler counts a wait when it ends.
     `unsure_ns` (n,): the part of running that the snapshot took for running and that may turn out to have been runnable
     (THREAD_WAS_RUNNABLE). `open_keys` (m, 6) and `open_sums` (m, 3) are the open waits as folded rows (count 0).
     """
@@ -39,6 +40,7 @@ class Edge:
     flags: NDArray[np.uint8]
     state_ns: NDArray[np.int64]
     unsure_ns: NDArray[np.int64]
+    open_runnable_ns: NDArray[np.int64]
     host_tids: NDArray[np.uint32]
     open_keys: NDArray[np.uint64]
     open_sums: NDArray[np.int64]
@@ -79,22 +81,41 @@ def edge_of(tids: NDArray[np.uint32], v: NDArray[np.void], now_ns: int) -> Edge:
     rows = np.arange(len(v))
     state_ns[rows, state] += in_state
     state_ns[rows, RUNNABLE] += waiting_for_cpu
+    open_runnable_ns = np.where(alive & (state == RUNNABLE), elapsed, waiting_for_cpu)
     unsure_ns = np.where((state == RUNNING) & (v["in_ns"] == 0) & ((v["flags"] & THREAD_SNAPSHOT) != 0), elapsed, 0)
     keep = alive & (state != RUNNING) & (elapsed > 0)
     w = v[keep]
     keys = np.zeros((len(w), 6), np.uint64)
-    keys[:, 0] = (np.uint64(REC_WAIT) | state[keep].astype(np.uint64) << np.uint64(8)
-                  | (w["wait_flags"].astype(np.uint64) & np.uint64(0xFF)) << np.uint64(16)
-                  | w["fd_class"].astype(np.uint64) << np.uint64(24) | tids[keep].astype(np.uint64) << np.uint64(32))
+    keys[:, 0] = (
+        np.uint64(REC_WAIT)
+        | state[keep].astype(np.uint64) << np.uint64(8)
+        | (w["wait_flags"].astype(np.uint64) & np.uint64(0xFF)) << np.uint64(16)
+        | w["fd_class"].astype(np.uint64) << np.uint64(24)
+        | tids[keep].astype(np.uint64) << np.uint64(32)
+    )
     keys[:, 1] = w["pid"].astype(np.uint64)
-    keys[:, 2] = (w["syscall"].view(np.uint16).astype(np.uint64) | w["port"].astype(np.uint64) << np.uint64(16)
-                  | w["fd"].astype(np.uint64) << np.uint64(32))
+    keys[:, 2] = (
+        w["syscall"].view(np.uint16).astype(np.uint64)
+        | w["port"].astype(np.uint64) << np.uint64(16)
+        | w["fd"].astype(np.uint64) << np.uint64(32)
+    )
     keys[:, 3] = w["stack"]
     keys[:, 5] = w["ip"]
     sums = np.zeros((len(w), 3), np.int64)
     sums[:, 1] = in_state[keep]
     sums[:, 2] = waiting_for_cpu[keep]
-    return Edge(now_ns, tids, v["pid"].copy(), v["flags"].copy(), state_ns, unsure_ns, v["host_tid"].copy(), keys, sums)
+    return Edge(
+        now_ns,
+        tids,
+        v["pid"].copy(),
+        v["flags"].copy(),
+        state_ns,
+        unsure_ns,
+        open_runnable_ns,
+        v["host_tid"].copy(),
+        keys,
+        sums,
+    )
 
 
 def open_row(pid: int, tid: int, state: int, ns: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -102,7 +123,7 @@ def open_row(pid: int, tid: int, state: int, ns: int) -> tuple[NDArray[np.uint64
     keys = np.zeros((1, 6), np.uint64)
     keys[0, 0] = REC_WAIT | state << 8 | tid << 32
     keys[0, 1] = pid
-    keys[0, 2] = 0xFFFF | 255 << 32     # no system call, no descriptor
+    keys[0, 2] = 0xFFFF | 255 << 32  # no system call, no descriptor
     sums = np.zeros((1, 3), np.int64)
     sums[0, 1] = ns
     return keys, sums

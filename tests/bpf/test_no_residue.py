@@ -135,7 +135,7 @@ def test_signal_during_the_start_ends_it_in_silence(
         until(lambda: bool(children(process.pid)), "it compiles")
         os.killpg(process.pid, number)  # as a terminal does
         said, complained = process.communicate(timeout=20)
-        assert group_members(process.pid) == []
+        until(lambda: group_members(process.pid) == [], "the compiler ends too")
     assert process.returncode in (-number, 130, 128 + number)
     assert said == ""
     assert "Traceback" not in complained
