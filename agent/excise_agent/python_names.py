@@ -28,6 +28,7 @@ class _Image:
     memory: Memory
     codes: dict[_Code, CodeInfo | None] = field(default_factory=dict)
     spots: dict[_Spot, int] = field(default_factory=dict)  # its frame's id
+    parent: Memory | None = None  # of the process it was forked from: the same code, should it end before it is read
 
 
 class PythonNames:
@@ -52,7 +53,7 @@ class PythonNames:
         except OSError:
             memory = image.memory  # gone already; the parent has the same image
         self.forget(child)
-        self._images[child] = _Image(image.interpreter, memory, dict(image.codes), dict(image.spots))
+        self._images[child] = _Image(image.interpreter, memory, dict(image.codes), dict(image.spots), image.memory)
 
     def forget(self, pid: int) -> None:
         """Drops what is known of a process."""
@@ -95,10 +96,9 @@ class PythonNames:
         if info is None:
             if (code, key) in image.codes:
                 return GONE
-            layout = image.interpreter.layout
-            info = read_code(image.memory, layout, code, image.interpreter.code_type)
-            if info is not None and info.key != key:
-                info = None
+            info = _read(image, image.memory, code, key)
+            if info is None and image.parent is not None:
+                info = _read(image, image.parent, code, key)
             if info is None:
                 self.gone += 1
             image.codes[code, key] = info
@@ -108,3 +108,9 @@ class PythonNames:
             return None
         line = line_of(info.linetable, info.firstlineno, lasti, image.interpreter.layout.version)
         return Frame("python", info.filename, info.qualname, line or 0)
+
+
+def _read(image: _Image, memory: Memory, code: int, key: int) -> CodeInfo | None:
+    """The code object, if it is still the one that was walked."""
+    info = read_code(memory, image.interpreter.layout, code, image.interpreter.code_type)
+    return info if info is not None and info.key == key else None

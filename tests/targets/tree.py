@@ -4,6 +4,7 @@ Says {"pid": ...} in one line of JSON, waits for a line, does what MODE says, sa
 every CPython from 3.10 on, with the standard library alone.
 """
 
+import contextlib
 import ctypes
 import json
 import multiprocessing
@@ -91,11 +92,19 @@ def old_children():
     """Says its descendants before it waits: a child that has a child, and another."""
     ends = [os.pipe() for _ in range(2)]
 
+    def hold_no_ends():
+        """So that a parent that is gone ends the wait."""
+        for _, write_end in ends:
+            with contextlib.suppress(OSError):
+                os.close(write_end)
+
     def obey(read_end):
+        hold_no_ends()
         os.read(read_end, 1)
         burn(0.2)
 
     def first():
+        hold_no_ends()
         grandchild = fork_and(lambda: obey(ends[0][0]))
         os.write(told[1], f"{grandchild}\n".encode())
         reap(grandchild)
