@@ -70,6 +70,7 @@ static inline void sample(struct bpf_perf_event_data *ctx, u32 pid, u32 tid)
 	r->pid = pid;
 	r->fd = FD_BYTE_NONE;
 	r->syscall = -1;
+	r->weight = WEIGHT_ONE;
 	r->ts_ns = bpf_ktime_get_ns();
 	cs = *(volatile u64 *)((u64)ctx + REG_CS);
 	if (cs & 3) {

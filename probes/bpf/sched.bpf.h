@@ -130,6 +130,7 @@ static inline void switch_in(struct thread *t, u32 tid, u64 task, u64 now)
 	r.ts_ns = now;
 	r.stack = t->stack;
 	r.ip = t->ip;
+	r.weight = WEIGHT_ONE;
 	thread_begin(t);
 	if (t->state == KSTATE_RUNNING) {
 		r.state = t->state = KSTATE_RUNNABLE;

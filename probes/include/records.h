@@ -7,6 +7,7 @@
 #define MAX_PY_FRAMES 512
 #define MAX_KERNEL_FRAMES 32
 #define WAKER_IRQ 0xffffffffu
+#define WEIGHT_ONE 256
 #define REC_SAMPLE 1
 #define REC_WAIT 2
 #define REC_STACK 3
@@ -89,6 +90,8 @@ struct rec_slice {
 	u64 stack; // hash of the Python chain; 0: none
 	u64 kstack; // hash of the kernel chain; 0: none
 	u64 ip; // user-space instruction pointer
+	u32 weight; // in WEIGHT_ONE: how many records this one stands for; its times are its own
+	u32 pad2; // zero
 };
 
 struct rec_stack {

@@ -18,6 +18,7 @@ Fields = tuple[tuple[str, str, int, str], ...]  # name, numpy type, array length
 MAX_PY_FRAMES: Final = 512
 MAX_KERNEL_FRAMES: Final = 32
 WAKER_IRQ: Final = 0xFFFFFFFF
+WEIGHT_ONE: Final = 256
 
 REC_SAMPLE, REC_WAIT, REC_STACK, REC_TASK = 1, 2, 3, 4
 STACK_PYTHON, STACK_KERNEL = 0, 1
@@ -45,6 +46,8 @@ SLICE_FIELDS: Fields = (
     ("stack", "u8", 1, "hash of the Python chain; 0: none"),
     ("kstack", "u8", 1, "hash of the kernel chain; 0: none"),
     ("ip", "u8", 1, "user-space instruction pointer"),
+    ("weight", "u4", 1, "in WEIGHT_ONE: how many records this one stands for; its times are its own"),
+    ("pad2", "u4", 1, "zero"),
 )
 
 STACK_FIELDS: Fields = (
@@ -168,7 +171,7 @@ _C_TYPES = {"u1": "u8", "u2": "u16", "u4": "u32", "u8": "u64", "i2": "s16", "i4"
 
 def _constants() -> dict[str, int]:
     named = {k: v for k, v in globals().items()
-             if k.startswith(("REC_", "STACK_", "TASK_", "FLAG_", "THREAD_", "PROC_", "PROG_", "MAX_", "WAKER_"))
+             if k.startswith(("REC_", "STACK_", "TASK_", "FLAG_", "THREAD_", "PROC_", "PROG_", "MAX_", "WAKER_", "WEIGHT_"))
              and isinstance(v, int)}
     named |= {f"KSTATE_{n.upper()}": i for i, n in enumerate(KERNEL_STATES)}
     named |= {f"FD_{n.upper()}": i for i, n in enumerate(FD_CLASSES)}
