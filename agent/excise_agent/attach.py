@@ -262,12 +262,12 @@ class Watch:
         )
 
     def _send_batch(self, end_ns: int = 0) -> tuple[int, int]:
-        rows, sums = self._collector.fold.take_rows()
+        folded = self._collector.fold.take_rows()
         samples, waits, unknown = self._collector.take_counts()
         self._unknown_records += unknown
         end = end_ns or time.monotonic_ns()
-        slices = self._names.resolve(rows, sums, self._period_ns)
-        self._send(Batch(self._batch_ns, end, slices, self._new_losses()))
+        slices = self._names.resolve(folded, self._period_ns)
+        self._send(Batch(self._batch_ns, end, slices, self._new_losses(), folded.lengths))
         self._batch_ns = end
         return samples, waits
 

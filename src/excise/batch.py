@@ -27,10 +27,27 @@ SLICE_DTYPE = np.dtype(
         ("weight_ns", "<i8"),   # blocked (or, for state runnable, preempted) ns; samples: count x period. May be
                                 # negative: a wait that began before the window has its earlier part taken off
         ("runnable_ns", "<i8"),  # run-queue delay after the wakings, same stack
+        ("thinned", "<i8"),      # records that these stand for beyond `count`, in 1/WEIGHT_ONE; 0: none was left out
+        ("weight_var_us2", "<i8"),    # variance of weight_ns from leaving records out, us^2; 0: exact
+        ("runnable_var_us2", "<i8"),  # the same of runnable_ns
     ],
     align=True,
 )
-"""A folded row: records of one thread that differ in time only. Folded per tick (1 s), exact sums."""
+"""A folded row: records of one thread that differ in time only. Folded per tick (1 s), exact sums.
+
+Where the governor left records out, those that came stand for them: times are sums of weight x time (unbiased), and
+the variances say how far off they may be.
+"""
+
+LENGTH_DTYPE = np.dtype(
+    [
+        ("row", "<u4"),     # index into the batch's slices
+        ("bucket", "<i2"),  # of a base-2 exponential histogram at scale 4: (2^(b/16), 2^((b+1)/16)] ns; 0 ns is in -1
+        ("weight", "<i8"),  # ended waits of that length, in 1/WEIGHT_ONE
+    ],
+    align=True,
+)
+"""How long the waits of a folded row were: the time in its state, without the run queue after it."""
 
 SLICE_KERNEL_MODE = 1  # the sample interrupted kernel code
 SLICE_FAULT = 2        # the wait was a page fault (no syscall)
@@ -44,12 +61,14 @@ TOTALS_DTYPE = np.dtype(
         ("lifetime_ns", "<i8"),       # of the thread within the span; equals the sum of state_ns
         ("sched_running_ns", "<i8"),  # the same from /proc/PID/task/TID/schedstat; -1 not measured
         ("sched_runnable_ns", "<i8"),
+        ("se_ns", "<i8", (len(KERNEL_STATES),)),  # standard error of each state's total; 0: exact
     ],
     align=True,
 )
-"""Exact kernel totals of one thread within a span."""
+"""Kernel totals of one thread within a span: exact, but for states with a standard error."""
 
 SliceArray: TypeAlias = NDArray[np.void]
+LengthArray: TypeAlias = NDArray[np.void]
 TotalsArray: TypeAlias = NDArray[np.void]
 
 
@@ -82,17 +101,18 @@ class Definitions:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Folded slices of a span, CLOCK_MONOTONIC, and what was lost in it (names of DROPS -> count)."""
+    """Folded slices of a span, CLOCK_MONOTONIC, what was lost in it (names of DROPS -> count), how long waits were."""
 
     start_ns: int
     end_ns: int
     slices: SliceArray
     lost: dict[str, int] = field(default_factory=dict)
+    lengths: LengthArray = field(default_factory=lambda: np.zeros(0, LENGTH_DTYPE))
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Exact totals of a span; one row a thread."""
+    """Totals of a span; one row a thread. Ends a window: batches, host sample and cost since the last are of it."""
 
     start_ns: int
     end_ns: int
@@ -113,6 +133,19 @@ class HostSample:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What watching cost over a span. Comes before the totals of the same span.
+
+    Values: agent_ns (our processes' CPU), bpf_ns, tick_ns, target_ns (for comparison), and what else was measured:
+    numbers in ns or counts, strings, None (not measured), or a dictionary of those (the governor's steps by name).
+    """
+
+    start_ns: int
+    end_ns: int
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """Last item: how it ended, what it cost us."""
 
@@ -121,4 +154,4 @@ class End:
     overhead: dict[str, Any]    # agent_cpu_ratio, bpf_cpu_ratio, startup_cpu_s, ... (of the target's CPU)
 
 
-Item: TypeAlias = Header | Definitions | Batch | Totals | HostSample | End
+Item: TypeAlias = Header | Definitions | Batch | Totals | HostSample | Cost | End

@@ -212,12 +212,13 @@ def window(kernels: list[Kernel], start: int, end: int) -> Window:
     begun, ended, fold = edge_at(kernels, start), edge_at(kernels, end), Fold(256, 8)
     assert fold.add(begun.open_keys, -begun.open_sums) == 0
     between = [record for k in kernels for when, record in k.records if start < when <= end]
-    words = np.array(between, RAW_SLICE_DTYPE).view(np.uint64).reshape(len(between), 9)
+    words = np.array(between, RAW_SLICE_DTYPE).view(np.uint64).reshape(len(between), 10)
     sums = np.stack([np.ones(len(words), np.int64), *words[:, 4:6].T.astype(np.int64)], axis=1)
     assert fold.add(np.ascontiguousarray(words[:, [0, 1, 2, 6, 7, 8]]), sums) == 0
     assert fold.add(ended.open_keys, ended.open_sums) == 0
     rows: defaultdict[Key, list[int]] = defaultdict(lambda: [0, 0])
-    for row, total in zip(*fold.take_rows(), strict=True):
+    folded = fold.take_rows()
+    for row, total in zip(folded.rows, folded.sums, strict=True):
         key = tuple(int(row[name]) for name in row.dtype.names if name not in ("waker", "pad"))
         rows[key][0] += int(total[1])
         rows[key][1] += int(total[2])

@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from excise.ledger.classes import CLASS_ID, CLASSES, LOST, NO_SAMPLE, NO_STACK, class_id
-from excise.ledger.estimate import MIN_SAMPLES, RunningSplit, split_running, split_stolen, split_waits
+from excise.ledger.estimate import MIN_SAMPLES, RunningSplit, split_running, split_stolen
+from excise.ledger.waits import split_waits
 from excise.names import KERNEL_STATE_ID, KERNEL_STATES
 
 S, C = len(KERNEL_STATES), len(CLASSES)
@@ -29,7 +30,7 @@ def arrays(shape: tuple[int, ...], low: int = 0, high: int = 10**13) -> st.Searc
 @settings(deadline=None)
 def test_waits_keep_every_threads_totals(both: tuple[NDArray[np.int64], NDArray[np.int64]], some_lost: bool) -> None:
     totals, records = both
-    out = split_waits(totals, records, some_lost)
+    out = split_waits(totals, records, some_lost).ns
     assert (out >= 0).all()
     assert np.abs(out.sum(axis=2) - totals)[:, SHARED_OUT].max() < 1
     assert not out[:, [RUNNING, STOLEN]].any()
@@ -40,7 +41,7 @@ def test_waits_keep_every_threads_totals(both: tuple[NDArray[np.int64], NDArray[
 def test_nothing_is_lost_when_no_record_was(both: tuple[NDArray[np.int64], NDArray[np.int64]]) -> None:
     totals, records = both
     records[:, :, LOST] = 0
-    assert not split_waits(totals, records, some_lost=False)[:, :, LOST].any()
+    assert not split_waits(totals, records, some_lost=False).ns[:, :, LOST].any()
 
 
 def one_wait(total: int, some_lost: bool, **records: int) -> dict[str, float]:
@@ -48,7 +49,7 @@ def one_wait(total: int, some_lost: bool, **records: int) -> dict[str, float]:
     totals[0, LOCK] = total
     for stage, recorded in records.items():
         sums[0, LOCK, CLASS_ID[stage, None]] = recorded
-    out = split_waits(totals, sums, some_lost)[0, LOCK]
+    out = split_waits(totals, sums, some_lost).ns[0, LOCK]
     return {part or stage: float(out[c]) for c, (stage, part) in enumerate(CLASSES) if out[c]}
 
 

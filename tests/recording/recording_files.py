@@ -46,8 +46,8 @@ def file_of(frames: Iterable[tuple[FrameType, dict[str, Any]]]) -> bytes:
 def comparable(item: Item) -> object:
     """Equal for equal items: arrays do not compare to one truth value."""
     match item:
-        case Batch(start, end, slices, lost):
-            return ("batch", start, end, _columns(slices), lost)
+        case Batch(start, end, slices, lost, lengths):
+            return ("batch", start, end, _columns(slices), lost, _columns(lengths))
         case Totals(start, end, rows):
             return ("totals", start, end, _columns(rows))
         case _:

@@ -7,7 +7,19 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from excise.batch import SLICE_DTYPE, TOTALS_DTYPE, Batch, Definitions, End, Header, HostSample, Item, Totals
+from excise.batch import (
+    LENGTH_DTYPE,
+    SLICE_DTYPE,
+    TOTALS_DTYPE,
+    Batch,
+    Cost,
+    Definitions,
+    End,
+    Header,
+    HostSample,
+    Item,
+    Totals,
+)
 from excise.frames import Frame, Process, Thread
 from excise.names import DROPS, FD_CLASSES, KERNEL_STATES
 
@@ -32,6 +44,7 @@ counters = st.dictionaries(text.filter(lambda key: key != "listen_ports"), numbe
 ports = st.none() | st.lists(st.integers(0, 65535), max_size=4)
 host_samples = st.builds(lambda span, values, ports: HostSample(*span, {**values, "listen_ports": ports}),
                          spans, counters, ports)
+costs = st.builds(lambda span, values: Cost(*span, values), spans, free_form)
 ends = st.builds(End, time_ns, text, free_form)
 
 
@@ -39,7 +52,7 @@ def _table(dtype: np.dtype[Any], limits: dict[str, int]) -> st.SearchStrategy[np
     """Rows over the whole range of each field, but for those with a limit."""
     def element(name: str) -> st.SearchStrategy[Any]:
         base, shape = dtype[name].base, dtype[name].shape
-        low, high = int(np.iinfo(base).min), int(np.iinfo(base).max)
+        low, high = int(np.iinfo(base).min) if name != "se_ns" else 0, int(np.iinfo(base).max)
         one = st.integers(low, limits.get(name, high))
         return st.tuples(*[one] * shape[0]) if shape else one
     assert dtype.names is not None
@@ -52,7 +65,7 @@ def streams(draw: st.DrawFn) -> list[Item]:
     """A header, then items whose ids were all defined before them, then the end."""
     items: list[Item] = [draw(headers)]
     n_frames = n_stacks = 0
-    for kind in draw(st.lists(st.sampled_from(["definitions", "batch", "totals", "host"]), max_size=6)):
+    for kind in draw(st.lists(st.sampled_from(["definitions", "batch", "totals", "host", "cost"]), max_size=6)):
         if kind == "definitions":
             new = draw(st.lists(frames, max_size=4))
             n_frames += len(new)
@@ -64,9 +77,14 @@ def streams(draw: st.DrawFn) -> list[Item]:
         elif kind == "batch":
             limits = {"state": len(KERNEL_STATES) - 1, "fd_class": len(FD_CLASSES) - 1, "stack": n_stacks}
             lost = draw(st.dictionaries(st.sampled_from(DROPS), st.integers(0, 1 << 40), max_size=3))
-            items.append(Batch(*draw(spans), draw(_table(SLICE_DTYPE, limits)), lost))
+            slices = draw(_table(SLICE_DTYPE, limits))
+            lengths = draw(_table(LENGTH_DTYPE, {"row": len(slices) - 1})) if len(slices) else None
+            more = () if lengths is None else (np.sort(lengths, order="row", kind="stable"),)
+            items.append(Batch(*draw(spans), slices, lost, *more))
         elif kind == "totals":
             items.append(Totals(*draw(spans), draw(_table(TOTALS_DTYPE, {}))))
+        elif kind == "cost":
+            items.append(draw(costs))
         else:
             items.append(draw(host_samples))
     return [*items, draw(ends)]

@@ -7,9 +7,22 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.random import Generator
 
-from excise.batch import SLICE_DTYPE, TOTALS_DTYPE, Batch, Definitions, End, Header, HostSample, Item, Totals
+from excise.batch import (
+    LENGTH_DTYPE,
+    SLICE_DTYPE,
+    TOTALS_DTYPE,
+    Batch,
+    Cost,
+    Definitions,
+    End,
+    Header,
+    HostSample,
+    Item,
+    Totals,
+)
 from excise.frames import Frame, Process, Thread
 from excise.names import KERNEL_STATE_ID
+from excise.records import WEIGHT_ONE
 
 RATE_HZ = 99
 SECOND_NS = 1_000_000_000
@@ -35,7 +48,11 @@ def minute(seconds: int = 60, rows: int = 600, stacks: int = 1200, seed: int = 1
             [Frame("python", f"{site}/package{second}/late.py", f"f{second}_{i}", i) for i in range(6)],
             [_stack(random, count, trunk) for _ in range(4)])
         stacks += 4
-        yield Batch(start, start + SECOND_NS, _slices(random, rows, stacks), {})
+        slices = _slices(random, rows, stacks)
+        yield Batch(start, start + SECOND_NS, slices, {}, _lengths(random, slices))
+        yield Cost(start, start + SECOND_NS, {
+            "agent_ns": int(random.integers(3_000_000, 5_000_000)),
+            "bpf_ns": int(random.integers(2_000_000, 9_000_000)), "tick_ns": 400_000, "target_ns": 1_900_000_000, "steps": {"full": SECOND_NS}})
         yield _totals(random, start)
         yield HostSample(start, start + SECOND_NS, {
             "cpus_used": 1.9, "throttled_ns": 0, "rss_bytes": 912_000_000 + second,
@@ -62,6 +79,18 @@ def _slices(random: Generator, count: int, stacks: int) -> np.ndarray:
                                  np.exp(random.normal(13, 2.5, count)).astype(np.int64))
     rows["runnable_ns"] = np.where(samples, 0, np.exp(random.normal(10, 1.5, count)).astype(np.int64))
     return rows
+
+
+def _lengths(random: Generator, slices: np.ndarray) -> np.ndarray:
+    """Of each wait one, within an octave of its row's mean: folded, 2 to 3 a row."""
+    waits = np.flatnonzero(slices["state"] != KERNEL_STATE_ID["running"])
+    row = np.repeat(waits, slices["count"][waits])
+    mean = slices["weight_ns"][row] / slices["count"][row]
+    bucket = np.maximum(16 * (np.log2(np.maximum(mean, 1)) + random.normal(0, 0.5, len(row))), -1).astype(np.int64)
+    pairs, counts = np.unique(np.stack((row, bucket)), axis=1, return_counts=True)
+    out = np.zeros(len(counts), LENGTH_DTYPE)
+    out["row"], out["bucket"], out["weight"] = pairs[0], pairs[1], counts * WEIGHT_ONE
+    return out
 
 
 def _totals(random: Generator, start_ns: int) -> Totals:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from excise.records import RAW_SLICE_DTYPE, REC_SAMPLE, REC_STACK, REC_TASK, REC_WAIT
+from excise.drain import MOST_NS
+from excise.records import RAW_SLICE_DTYPE, REC_SAMPLE, REC_STACK, REC_TASK, REC_WAIT, WEIGHT_ONE
 from excise.ring import AHEAD, DRAINED, FOLD_FULL, ROW_DTYPE, SIDE_FULL, Fold
 
 BUSY, DISCARD = 1 << 31, 1 << 30
 KEY_FIELDS = tuple(name for name in ROW_DTYPE.names or () if name != "pad")
-TIME_FIELDS = ("ts_ns", "value_ns", "runnable_ns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +76,33 @@ def key_of(raw: Any) -> tuple[int, ...]:
     return tuple(int(raw[name]) for name in KEY_FIELDS)
 
 
+def plain_bucket(ns: int) -> int:
+    """The b with 2^b < ns^16 <= 2^(b+1): b/16 < log2(ns) <= (b+1)/16. 0 counts as 1, which is in -1."""
+    return (max(ns, 1) ** 16 - 1).bit_length() - 1
+
+
+def plain_weighted(ns: int, weight: int) -> int:
+    """To the nearest ns, half of one up."""
+    return MOST_NS if float(ns) * weight >= MOST_NS * 256.0 else (ns * weight + WEIGHT_ONE // 2) // WEIGHT_ONE
+
+
+@dataclass(slots=True)
+class Row:
+    """What a Fold has of a key. `sums`: count, value_ns, runnable_ns, thinned; `lengths`: bucket -> weight."""
+
+    sums: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    variances: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    lengths: dict[int, int] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Twin:
     """What a Fold holds, the slow way. `rows` in order of first sight."""
 
     max_rows: int
     max_side_words: int
-    rows: dict[tuple[int, ...], list[int]] = field(default_factory=dict)
+    max_lengths: int = 1 << 60
+    rows: dict[tuple[int, ...], Row] = field(default_factory=dict)
     side: list[bytes] = field(default_factory=list)
     side_words: int = 0
     counts: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
@@ -109,9 +129,18 @@ class Twin:
             key = key_of(raw)
             if key not in self.rows and len(self.rows) == self.max_rows:
                 return FOLD_FULL
-            row = self.rows.setdefault(key, [0, 0, 0])
-            for i, n in enumerate((1, int(raw["value_ns"]), int(raw["runnable_ns"]))):
-                row[i] += n
+            weight, times = max(int(raw["weight"]), WEIGHT_ONE), [int(raw["value_ns"]), int(raw["runnable_ns"])]
+            bucket = plain_bucket(times[0]) if kind == REC_WAIT else None
+            known = self.rows.get(key, Row())
+            if bucket is not None and bucket not in known.lengths and self.lengths_used() == self.max_lengths:
+                return FOLD_FULL
+            row = self.rows.setdefault(key, known)
+            for i, n in enumerate((1, *(plain_weighted(t, weight) for t in times), weight - WEIGHT_ONE)):
+                row.sums[i] += n
+            for i, t in enumerate(times):
+                row.variances[i] += float(t) * float(t) * (weight / WEIGHT_ONE * (weight / WEIGHT_ONE - 1.0))
+            if bucket is not None:
+                row.lengths[bucket] = row.lengths.get(bucket, 0) + weight
             self.counts[0 if kind == REC_SAMPLE else 1] += 1
         elif kind in (REC_STACK, REC_TASK):
             words = (len(content) + 7) // 8 + 1
@@ -124,7 +153,10 @@ class Twin:
             self.counts[3] += 1
         return DRAINED
 
-    def take_rows(self) -> dict[tuple[int, ...], list[int]]:
+    def lengths_used(self) -> int:
+        return sum(len(row.lengths) for row in self.rows.values())
+
+    def take_rows(self) -> dict[tuple[int, ...], Row]:
         out, self.rows = self.rows, {}
         return out
 
@@ -133,12 +165,23 @@ class Twin:
         return out
 
 
-def rows_of(fold: Fold) -> dict[tuple[int, ...], list[int]]:
+def rows_of(fold: Fold) -> dict[tuple[int, ...], Row]:
     """The rows of a Fold as the twin has them; takes them."""
-    rows, sums = fold.take_rows()
-    keys: Sequence[tuple[int, ...]] = [key_of(row) for row in rows]
+    folded = fold.take_rows()
+    keys: Sequence[tuple[int, ...]] = [key_of(row) for row in folded.rows]
     assert len(set(keys)) == len(keys), "one key in two rows"
-    return {key: [int(n) for n in total] for key, total in zip(keys, sums, strict=True)}
+    lengths: list[dict[int, int]] = [{} for _ in keys]
+    for row, bucket, weight in folded.lengths.tolist():
+        assert bucket not in lengths[row], "one bucket twice"
+        lengths[row][bucket] = weight
+    assert (np.diff(folded.lengths["row"].astype(np.int64)) >= 0).all()
+    return {key: Row(sums, variances, own) for key, sums, variances, own in zip(
+        keys, folded.sums.tolist(), folded.variances.tolist(), lengths, strict=True)}
+
+
+def sums_of(fold: Fold) -> list[list[int]]:
+    """Count, value_ns and runnable_ns by row; takes them."""
+    return [row.sums[:3] for row in rows_of(fold).values()]
 
 
 def side_of(fold: Fold) -> list[bytes]:

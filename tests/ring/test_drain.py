@@ -6,13 +6,26 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from ring_model import KEY_FIELDS, KernelRing, Twin, Written, key_of, rows_of, side_of, slice_record
+from ring_model import (
+    KEY_FIELDS,
+    KernelRing,
+    Twin,
+    Written,
+    key_of,
+    plain_bucket,
+    plain_weighted,
+    rows_of,
+    side_of,
+    slice_record,
+    sums_of,
+)
 
-from excise.records import RAW_SLICE_DTYPE, REC_SAMPLE, REC_STACK, REC_TASK, REC_WAIT
+from excise.drain import MOST_NS, bucket_of, weighted
+from excise.records import RAW_SLICE_DTYPE, REC_SAMPLE, REC_STACK, REC_TASK, REC_WAIT, WEIGHT_ONE
 from excise.ring import AHEAD, DRAINED, FOLD_FULL, ROW_DTYPE, SIDE_FULL, Fold
 
-FOLDED = np.iinfo(np.int64)
 u64 = st.integers(0, (1 << 64) - 1)
+weights = st.just(WEIGHT_ONE) | st.integers(0, 4 * WEIGHT_ONE) | st.integers(0, (1 << 32) - 1)
 
 
 def _range(name: str) -> tuple[int, int]:
@@ -25,7 +38,8 @@ def _slices(kinds: st.SearchStrategy[int], few: bool) -> st.SearchStrategy[bytes
     fields = {name: st.integers(*_range(name)) for name in KEY_FIELDS if name != "type"}
     if few:
         fields = {name: st.integers(0, 1) for name in fields} | {"syscall": st.integers(-1, 0)}
-    times = {"ts_ns": st.integers(1, 100), "value_ns": st.integers(0, 1 << 40), "runnable_ns": st.integers(0, 1 << 40)}
+    span = st.integers(0, 1000) | st.integers(0, 1 << 40) | u64
+    times = {"ts_ns": st.integers(1, 100), "value_ns": span, "runnable_ns": span, "weight": weights}
     return st.builds(slice_record, type=kinds, **fields, **times)
 
 
@@ -49,14 +63,16 @@ written = st.builds(Written, contents, discarded=st.sampled_from([False, False, 
     st.integers(0, 4096).map(lambda n: n * 8),
     st.integers(1, 8),
     st.integers(24, 64),
+    st.integers(1, 8),
     st.lists(st.tuples(st.integers(1, 9), st.integers(0, 110)), min_size=1, max_size=20),
 )
 @settings(max_examples=150, deadline=None)
 def test_any_stream_folds_as_its_plain_twin(
-    stream: list[Written], size: int, start: int, rows: int, side_words: int, turns: list[tuple[int, int]]
+    stream: list[Written], size: int, start: int, rows: int, side_words: int, lengths: int,
+    turns: list[tuple[int, int]],
 ) -> None:
     """Written and drained by turns, at any place in the ring; whatever stops the drain, it goes on from there."""
-    ring, fold, twin = KernelRing(size, start), Fold(rows, side_words), Twin(rows, side_words)
+    ring, fold, twin = KernelRing(size, start), Fold(rows, side_words, lengths), Twin(rows, side_words, lengths)
     pending: list[Written] = []
     todo = list(reversed(stream))
     turn = 0
@@ -73,6 +89,7 @@ def test_any_stream_folds_as_its_plain_twin(
         assert int(ring.producer[0] - ring.consumer[0]) == sum(r.step for r in pending)
         assert fold.counts.tolist() == twin.counts
         assert int(fold.used[0]) == len(twin.rows) and int(fold.side_used[0]) == twin.side_words
+        assert int(fold.length_used[0]) == twin.lengths_used()
         if stop == FOLD_FULL:
             assert rows_of(fold) == twin.take_rows()
         if stop == SIDE_FULL:
@@ -96,7 +113,7 @@ def test_records_that_differ_in_any_field_of_the_key_are_two_rows(content: bytes
     assert fold.drain(ring.data, ring.producer, ring.consumer) == DRAINED
     rows = rows_of(fold)
     assert len(rows) == expected
-    assert sum(count for count, *_ in rows.values()) == 4
+    assert sum(row.sums[0] for row in rows.values()) == 4
 
 
 def test_time_is_no_part_of_the_key() -> None:
@@ -104,7 +121,7 @@ def test_time_is_no_part_of_the_key() -> None:
     for i in range(5):
         ring.write(Written(slice_record(type=REC_WAIT, tid=7, ts_ns=i, value_ns=10**i, runnable_ns=3 * i)))
     fold.drain(ring.data, ring.producer, ring.consumer)
-    assert list(rows_of(fold).values()) == [[5, 11_111, 30]]
+    assert sums_of(fold) == [[5, 11_111, 30]]
 
 
 def test_a_busy_record_holds_back_what_comes_after_it_until_it_is_whole() -> None:
@@ -147,8 +164,8 @@ def test_a_record_that_wraps_is_read_straight_on(at: int) -> None:
     ring, fold = KernelRing(256, 256 * 1_000_003 - at), Fold(8, 16)
     ring.write(Written(slice_record(type=REC_WAIT, tid=5, value_ns=11, runnable_ns=13, ip=(1 << 64) - 1)))
     assert fold.drain(ring.data, ring.producer, ring.consumer) == DRAINED
-    ((key, sums),) = rows_of(fold).items()
-    assert sums == [1, 11, 13] and key[-1] == (1 << 64) - 1
+    ((key, row),) = rows_of(fold).items()
+    assert row.sums == [1, 11, 13, 0] and key[-1] == (1 << 64) - 1
 
 
 def test_slices_later_than_asked_stay_for_the_next_drain() -> None:
@@ -156,10 +173,10 @@ def test_slices_later_than_asked_stay_for_the_next_drain() -> None:
     for ts in (10, 20, 21, 5):
         ring.write(Written(slice_record(type=REC_WAIT, ts_ns=ts, value_ns=ts)))
     assert fold.drain(ring.data, ring.producer, ring.consumer, 20) == AHEAD
-    assert list(rows_of(fold).values()) == [[2, 30, 0]]
+    assert sums_of(fold) == [[2, 30, 0]]
     assert fold.drain(ring.data, ring.producer, ring.consumer, 20) == AHEAD
     assert fold.drain(ring.data, ring.producer, ring.consumer) == DRAINED
-    assert list(rows_of(fold).values()) == [[2, 26, 0]]
+    assert sums_of(fold) == [[2, 26, 0]]
 
 
 def test_a_full_fold_still_takes_what_it_has_a_row_for() -> None:
@@ -167,9 +184,47 @@ def test_a_full_fold_still_takes_what_it_has_a_row_for() -> None:
     for tid in (1, 2, 1, 2, 3, 1):
         ring.write(Written(slice_record(type=REC_WAIT, tid=tid, value_ns=1)))
     assert fold.drain(ring.data, ring.producer, ring.consumer) == FOLD_FULL
-    assert [n for n, *_ in rows_of(fold).values()] == [2, 2]
+    assert [n for n, *_ in sums_of(fold)] == [2, 2]
     assert fold.drain(ring.data, ring.producer, ring.consumer) == DRAINED
-    assert [n for n, *_ in rows_of(fold).values()] == [1, 1]
+    assert [n for n, *_ in sums_of(fold)] == [1, 1]
+
+
+def test_lengths_without_room_stop_the_drain_before_the_record_and_lose_nothing() -> None:
+    ring, fold = KernelRing(1024), Fold(8, 16, 2)
+    for ns in (100, 1000, 100, 10_000, 100):
+        ring.write(Written(slice_record(type=REC_WAIT, tid=7, value_ns=ns)))
+    assert fold.drain(ring.data, ring.producer, ring.consumer) == FOLD_FULL
+    ((_, first),) = rows_of(fold).items()
+    assert fold.drain(ring.data, ring.producer, ring.consumer) == DRAINED
+    ((_, second),) = rows_of(fold).items()
+    assert [first.sums[:2], second.sums[:2]] == [[3, 1200], [2, 10_100]]
+    assert list(first.lengths.values()) == [512, 256] and len(second.lengths) == 2
+
+
+@given(u64 | st.integers(0, 63).flatmap(lambda e: st.integers(max((1 << e) - 3, 0), (1 << e) + 3)))
+@example(0)
+@example((1 << 64) - 1)
+@settings(max_examples=300, deadline=None)
+def test_a_length_is_in_the_bucket_that_whole_numbers_say(ns: int) -> None:
+    assert bucket_of(ns) == plain_bucket(ns)
+
+
+@given(u64 | st.integers(0, 1 << 50), weights)
+@settings(max_examples=300, deadline=None)
+def test_time_counts_by_its_weight_to_the_nearest_nanosecond(ns: int, weight: int) -> None:
+    assert weighted(ns, weight) == plain_weighted(ns, weight)
+    assert weighted(ns, WEIGHT_ONE) == min(ns, MOST_NS)
+
+
+def test_a_record_that_stands_for_others_counts_as_they_would() -> None:
+    ring, fold = KernelRing(1024), Fold(8, 16)
+    for weight in (WEIGHT_ONE, 10 * WEIGHT_ONE, 0):
+        ring.write(Written(slice_record(type=REC_WAIT, tid=7, value_ns=1000, runnable_ns=3, weight=weight)))
+    fold.drain(ring.data, ring.producer, ring.consumer)
+    (row,) = rows_of(fold).values()
+    assert row.sums == [3, 12_000, 36, 9 * WEIGHT_ONE]
+    assert row.variances == [1000.0**2 * 90, 9.0 * 90]
+    assert row.lengths == {159: 12 * WEIGHT_ONE}
 
 
 def test_side_records_come_back_byte_for_byte() -> None:
@@ -205,10 +260,10 @@ def test_rows_added_by_key_sum_exactly_and_refusals_are_counted(
     keys = np.array([k for k, _ in rows], np.uint64).reshape(len(rows), 6)
     values = np.array([s for _, s in rows], np.int64).reshape(len(rows), 3)
     assert fold.add(keys, values) == refused
-    raw, totals = fold.take_rows()
-    assert raw.dtype == ROW_DTYPE
-    got = {tuple(int(w) for w in np.frombuffer(r.tobytes(), np.uint64)): t.tolist()
-           for r, t in zip(raw, totals, strict=True)}
+    folded = fold.take_rows()
+    assert folded.rows.dtype == ROW_DTYPE and not len(folded.lengths) and not folded.variances.any()
+    got = {tuple(int(w) for w in np.frombuffer(r.tobytes(), np.uint64)): t[:3].tolist()
+           for r, t in zip(folded.rows, folded.sums, strict=True)}
     assert got == expected
 
 
@@ -218,5 +273,5 @@ def test_a_fold_is_empty_after_its_rows_were_taken_and_takes_as_many_again() -> 
     for _ in range(3):
         assert fold.add(keys, np.ones((4, 3), np.int64)) == 0
         assert fold.add(keys + np.uint64(1), np.ones((4, 3), np.int64)) == 4
-        rows, totals = fold.take_rows()
-        assert len(rows) == 4 and (totals == 1).all()
+        folded = fold.take_rows()
+        assert len(folded) == 4 and (folded.sums[:, :3] == 1).all() and not folded.sums[:, 3].any()

@@ -8,55 +8,40 @@ left alone.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from excise.frames import Frame, Stack
+from excise.ledger.classes import CLASSES, UNATTRIBUTED_CLASS
 from excise.names import KERNEL_STATE_ID
-from excise.stages import Verdict
 
 RUNNING = KERNEL_STATE_ID["running"]
 MIN_EVIDENCE = 2    # samples at the call that a rule knew
-SAME_CALL = "same call"
-_LOOPS = ("_PyEval_EvalFrame", "PyEval_EvalCode", "_PyEval_Vector", "_PyFunction_Vectorcall")
+_C = len(CLASSES)
 
 
-def judge_by_call(slices: NDArray[np.void], stacks: Sequence[Stack], frames: Sequence[Frame],
-                  runs: Sequence[Verdict]) -> dict[int, Verdict]:
-    """Stack id -> verdict, for stacks that no rule knew. `runs` are the verdicts by row, as if on a CPU."""
-    chains: dict[int, Stack] = {}
-    seen: dict[Stack, Counter[tuple[str, str | None]]] = {}
-    unknown: set[int] = set()
-    for row, verdict in zip(slices, runs, strict=True):
-        stack = int(row["stack"])
-        chain = chains.get(stack)
-        if chain is None:
-            chain = chains[stack] = tuple(f for f in stacks[stack] if frames[f].kind == "python")
-        if not chain:
-            continue
-        if verdict.stage == "unattributed":
-            unknown.add(stack)
-        elif int(row["state"]) == RUNNING:
-            seen.setdefault(chain, Counter())[verdict.stage, verdict.substage] += int(row["count"])
-    out: dict[int, Verdict] = {}
-    for stack in unknown:
-        evidence = seen.get(chains[stack])
-        if evidence is None or _interprets(stacks[stack], frames):
-            continue
-        (stage, substage), count = evidence.most_common(1)[0]
-        if count >= MIN_EVIDENCE and 2 * count > evidence.total():
-            out[stack] = Verdict(stage, substage, None, SAME_CALL)
-    return out
+def judge_by_call(slices: NDArray[np.void], facts: NDArray[np.void], chains: int,
+                  run_class: NDArray[np.int64]) -> NDArray[np.int64]:
+    """By row: the class that samples of the same call have, for stacks that no rule knew; else -1.
 
-
-def _interprets(stack: Stack, frames: Sequence[Frame]) -> bool:
-    """Whether the innermost native frame is the interpreter's loop."""
-    for frame_id in stack:
-        frame: Any = frames[frame_id]
-        if frame.kind == "native":
-            return bool(frame.name.startswith(_LOOPS))
-    return False
+    facts: STACK_FACTS by stack; chains: how many Python chains there are; run_class (n,): the class as if on a CPU.
+    """
+    stack = slices["stack"].astype(np.int64)
+    chain = facts["chain"][stack]
+    nowhere = np.full(len(slices), -1, np.int64)
+    unknown = UNATTRIBUTED_CLASS[run_class] & (chain >= 0)
+    asked = np.zeros(chains + 1, bool)
+    asked[chain[unknown]] = True
+    asked[-1] = False  # where there is no chain
+    seen = asked[chain] & ~UNATTRIBUTED_CLASS[run_class] & (slices["state"] == RUNNING)
+    if not seen.any():
+        return nowhere
+    codes, which = np.unique(chain[seen].astype(np.int64) * _C + run_class[seen], return_inverse=True)
+    counts = np.bincount(which, weights=slices["count"][seen]).astype(np.int64)
+    of_chain = codes // _C
+    total = np.bincount(of_chain, weights=counts, minlength=chains + 1)
+    majority = (counts >= MIN_EVIDENCE) & (2 * counts > total[of_chain])
+    judged = np.full(chains + 1, -1, np.int64)
+    judged[of_chain[majority]] = codes[majority] % _C
+    known_not = np.zeros(len(facts), bool)  # a stack is judged when some thread's rules did not know it
+    known_not[stack[unknown]] = True
+    return np.where(known_not[stack] & ~facts["loop"][stack], judged[chain], nowhere)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from excise.names import STAGES, SUBSTAGES, UNATTRIBUTED
 
 
@@ -26,6 +28,8 @@ CLASS_ID: Final = {c: i for i, c in enumerate(CLASSES)}
 LOST: Final = CLASS_ID["unattributed", "lost"]
 NO_SAMPLE: Final = CLASS_ID["unattributed", "no_sample"]
 NO_STACK: Final = CLASS_ID["unattributed", "no_stack"]
+
+UNATTRIBUTED_CLASS: Final = np.array([stage == "unattributed" for stage, _ in CLASSES])
 
 
 def class_id(stage: str, substage: str | None, reason: str | None) -> int:

@@ -1,4 +1,4 @@
-"""Splits exact totals over classes: waits by their own records, time on a CPU by samples as a ratio estimate.
+"""Splits the time on a CPU over classes by samples, as a ratio estimate. Waits are split in `excise.ledger.waits`.
 
 Shapes: T threads, S kernel states, C classes, M modes (0 user, 1 kernel). Units: ns.
 """
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from excise.ledger.classes import LOST, NO_SAMPLE, NO_STACK
-from excise.names import KERNEL_STATE_ID
+from excise.ledger.classes import NO_SAMPLE
 
 MIN_SAMPLES = 5
 """A stratum with fewer is merged with its process's other small ones, then borrows from the whole process, then from
@@ -38,27 +37,6 @@ def settle(totals: Ints) -> Ints:
     return out
 
 
-def split_waits(totals: Ints, records: Ints, some_lost: bool) -> Floats:
-    """Time by thread, state and class, from exact totals (T, S) and the records' sums (T, S, C).
-
-    The totals stand: the records say how to share them out. When records were lost, what the others do not cover is
-    `lost`; when none were, time in a state without any record is `no_stack`. The states running and stolen are left
-    at zero.
-    """
-    out: Floats = np.maximum(records, 0) * waits_scale(totals, records, some_lost)[:, :, None]
-    missing = totals - out.sum(axis=2)
-    out[:, :, LOST if some_lost else NO_STACK] += np.maximum(missing, 0.0)
-    out[:, [KERNEL_STATE_ID["running"], KERNEL_STATE_ID["stolen"]], :] = 0.0
-    return out
-
-
-def waits_scale(totals: Ints, records: Ints, some_lost: bool) -> Floats:
-    """What a recorded ns stands for, (T, S): records share out all of a total, or when some were lost at most that."""
-    sums = np.maximum(records, 0).sum(axis=2)
-    scale = np.where((sums > totals) | (not some_lost), totals / np.maximum(sums, 1), 1.0)
-    return np.where(sums > 0, scale, 0.0)
-
-
 def split_stolen(stolen: Ints, running: Floats) -> Floats:
     """Stolen time (T,) over classes (T, C) as the running time (T, C): it was taken from that."""
     sums = running.sum(axis=1, keepdims=True)
@@ -72,8 +50,8 @@ def split_stolen(stolen: Ints, running: Floats) -> Floats:
 @dataclass(frozen=True, slots=True)
 class RunningSplit:
     """`ns` (T, C, M) sums to each thread's running total; `covariance` (C, C) ns^2 of the carriers' class sums;
-    `sample_ns` (T,) is the time that one sample of a thread stands for, 0 without any; `first` (T,) the first thread of
-    its stratum: the samples of a stratum, not those of a thread, stand for its time."""
+    `sample_ns` (T,) is the time that one sample (of weight one) of a thread stands for, 0 without any; `first` (T,) the
+    first thread of its stratum: the samples of a stratum, not those of a thread, stand for its time."""
 
     ns: Floats
     covariance: Floats
@@ -86,14 +64,21 @@ class RunningSplit:
 
 
 def split_running(
-    running: Ints, stolen: Ints, samples: Ints, strata: Sequence[tuple[int, str]], carrier: NDArray[np.bool_]
+    running: Ints,
+    stolen: Ints,
+    samples: Ints,
+    strata: Sequence[tuple[int, str]],
+    carrier: NDArray[np.bool_],
+    weights: Floats | None = None,
 ) -> RunningSplit:
-    """A ratio estimate per stratum: a class has the share of the time that it has of the samples.
+    """A ratio estimate per stratum: a class has the share of the time that it has of the samples' weight.
 
     running, stolen (T,) exact ns, the latter for the covariance only: it is split alike; samples (T, C, M) counts;
-    strata (T) of (pid, thread name without digits); carrier (T,). The covariance is that of the sum of what each
-    sample adds (linearised), so it holds where strata share samples.
+    strata (T) of (pid, thread name without digits); carrier (T,); weights (T, C, M), of all samples of a cell together:
+    None when each weighs one. The covariance is that of the sum of what each sample adds (linearised), so it holds
+    where strata share samples.
     """
+    heavy: Floats = samples.astype(np.float64) if weights is None else weights
     n_threads, n_classes, modes = samples.shape
     by_class = samples.sum(axis=2)
     counts = by_class.sum(axis=1)
@@ -103,19 +88,21 @@ def split_running(
     for population in (np.flatnonzero(carrier), np.flatnonzero(~carrier)):
         for members, lenders in _merge_small(counts[population], [strata[i] for i in population.tolist()]):
             members, lenders = population[members], population[lenders]
-            n = int(counts[lenders].sum())
+            n = float(heavy[lenders].sum())
             first[members] = members[0]
-            if n == 0:
+            if n <= 0:
                 ns[members, NO_SAMPLE, 0] = running[members]
                 continue
-            share = samples[lenders].sum(axis=0) / n
+            share = heavy[lenders].sum(axis=0) / n
             ns[members] = running[members, None, None] * share[None]
             sample_ns[members] = float(running[members].sum()) / n
             per_sample = float((running + stolen)[members].sum()) / n
             worth[lenders] += per_sample
             mean[lenders] += per_sample * share.sum(axis=1)
-    counted = np.where(carrier, counts, 0)
-    of_class = np.where(carrier[:, None], by_class, 0) * worth[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):  # of a sum of n alike, each of weight w: n w^2
+        squares = np.nan_to_num(heavy.sum(axis=2) ** 2 / by_class)
+    counted = np.where(carrier, squares.sum(axis=1), 0)
+    of_class = np.where(carrier[:, None], squares, 0) * worth[:, None]
     mixed = of_class.T @ mean
     covariance = np.diag(worth @ of_class) - mixed - mixed.T + mean.T @ (counted[:, None] * mean)
     return RunningSplit(ns, covariance, sample_ns, first)

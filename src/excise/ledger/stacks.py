@@ -1,111 +1,125 @@
-"""Where the time went by stack: the flame graph's rows, which add up to the ledger."""
+"""Where the time went by stack: cells that add up to the ledger."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from excise.batch import SLICE_FAULT, SLICE_KERNEL_MODE
-from excise.ledger.classes import CLASSES, class_id
-from excise.ledger.estimate import RunningSplit
+from excise.ledger.classes import CLASSES
+from excise.ledger.estimate import Floats, Ints, RunningSplit
+from excise.ledger.table import KeyTable
 from excise.ledger.threads import Threads
-from excise.names import FD_CLASSES, KERNEL_STATE_ID, KERNEL_STATES
-from excise.report import StackRow
-from excise.session import Session
-from excise.stages import Verdict
+from excise.names import FD_CLASS_ID, FD_CLASSES, KERNEL_STATE_ID, KERNEL_STATES, STATE_ID, STATES
+from excise.records import WEIGHT_ONE
 from excise.syscalls import syscall_name
 
+CELL_DTYPE: Final = np.dtype([
+    ("class_", "u1"),   # of CLASSES
+    ("state", "u1"),    # of STATES
+    ("whose", "<u4"),   # index into `Whose`
+    ("stack", "<u4"),   # 0: without a stack of its own
+    ("wait", "<u4"),    # see `wait_words`; 0 on CPU
+    ("ns", "<f8"),
+    ("count", "<i8"),   # records behind it
+])
+
+Whose = tuple[int, str, bool]  # pid, thread name, carrier
 RUNNING, RUNNABLE = KERNEL_STATE_ID["running"], KERNEL_STATE_ID["runnable"]
-_Whose = tuple[int, str, bool]  # pid, thread name, carrier
-_Key = tuple[Verdict, str, int, _Whose, str]  # and state, stack, wait
+_STATE_OF: Final = np.array([STATE_ID.get(name, 0) for name in KERNEL_STATES])
+_FAULT: Final = 1 << 24
+_C, _N = len(CLASSES), len(STATES)
 
 
-def stack_rows(
-    session: Session,
-    slices: NDArray[np.void],
-    threads: Threads,
-    of_row: NDArray[np.int64],
-    waits: Sequence[Verdict],
-    runs: Sequence[Verdict],
-    off_cpu: NDArray[np.float64],
-    on_cpu: RunningSplit,
-    scale: NDArray[np.float64],
-) -> tuple[StackRow, ...]:
-    """One row per (stage, state, stack, process, thread name), heaviest first.
+def wait_words(code: int) -> str:
+    """What a thread waited on, in words ("futex", "read pipe", "page fault"); "" on CPU."""
+    if not code:
+        return ""
+    if code == _FAULT:
+        return "page fault"
+    number = (code & 0xFFFF) - ((code & 0x8000) << 1)
+    fd_class = FD_CLASSES[code >> 16 & 0xFF]
+    name = syscall_name(number)
+    return name if fd_class in ("none", "unknown") else f"{name} {fd_class}"
+
+
+def stack_cells(
+    slices: NDArray[np.void], of_row: Ints, waits: Ints, runs: Ints, threads: Threads,
+    off_cpu: Floats, on_cpu: RunningSplit, scale: Floats,
+) -> tuple[NDArray[np.void], tuple[Whose, ...]]:
+    """CELL_DTYPE (n,), one for each (class, state, stack, process, thread name, wait), heaviest first; and whose.
 
     A wait counts as it does in the ledger (`scale`), a sample for the time that one stands for. What the ledger
-    (`off_cpu`, `on_cpu`) has beyond that is put in rows without frames: time that was stolen, lost, never sampled, or
-    split by the samples of other threads.
+    (`off_cpu`, `on_cpu`) has beyond that is in cells without a stack: time that was stolen, lost, never sampled, or
+    split by the records of other threads.
     """
-    gathered: dict[_Key, list[float]] = {}
-    rest = _ledger(threads, off_cpu, on_cpu)
+    number: dict[Whose, int] = {}
+    of_thread = np.array(
+        [number.setdefault((pid, name, carrier), len(number))
+         for (pid, _), name, carrier in zip(threads.keys, threads.names, threads.carrier.tolist(), strict=True)],
+        np.int64,
+    )
+    bearer = of_thread[on_cpu.first] if len(of_thread) else of_thread
+    sampled, waited = (np.flatnonzero(m) for m in (slices["state"] == RUNNING, slices["state"] != RUNNING))
+    queued = waited[slices["runnable_ns"][waited] != 0]
+    s, w, q = slices[sampled], slices[waited], slices[queued]
+    weight = s["count"] + s["thinned"] / WEIGHT_ONE
+    parts = (
+        (runs[sampled], np.where(s["flags"] & SLICE_KERNEL_MODE, STATE_ID["running_kernel"], STATE_ID["running_user"]),
+         sampled, np.zeros(len(s), np.int64), weight * on_cpu.sample_ns[of_row[sampled]], bearer),
+        (waits[waited], _STATE_OF[w["state"]], waited, _wait_codes(w),
+         w["weight_ns"] * scale[of_row[waited], w["state"]], of_thread),
+        (runs[queued], np.full(len(q), STATE_ID["runnable"]), queued, np.zeros(len(q), np.int64),
+         q["runnable_ns"] * scale[of_row[queued], RUNNABLE], of_thread),
+    )
+    rest = _ledger(len(number), of_thread, bearer, off_cpu, on_cpu)
+    for class_, state, rows, _, ns, bears in parts:
+        np.subtract.at(rest, (class_, state, bears[of_row[rows]]), ns)
+    class_, state, whose = (x.astype(np.int64) for x in np.nonzero(rest >= 1))
+    nothing = np.zeros(len(class_), np.int64)
+    columns = [np.concatenate(c) for c in zip(
+        *((class_, state, of_thread[of_row[rows]], slices["stack"][rows].astype(np.int64), wait, ns,
+           slices["count"][rows].astype(np.int64)) for class_, state, rows, wait, ns, _ in parts),
+        (class_, state, whose, nothing, nothing, rest[class_, state, whose], nothing), strict=True)]
+    return _folded(columns), tuple(number)
 
-    def gather(i: int, verdict: Verdict, state: str, ns: float, wait: str, bearer: int) -> None:
-        whose = _whose(threads, int(of_row[i]))
-        cell = gathered.setdefault((verdict, state, int(slices[i]["stack"]), whose, wait), [0.0, 0.0])
-        cell[0] += ns
-        cell[1] += float(slices[i]["count"])
-        rest[class_id(verdict.stage, verdict.substage, verdict.reason), state, _whose(threads, bearer)] -= ns
 
-    for i, row in enumerate(slices):
-        thread, state = int(of_row[i]), int(row["state"])
-        if state == RUNNING:
-            mode = "running_kernel" if row["flags"] & SLICE_KERNEL_MODE else "running_user"
-            gather(i, runs[i], mode, float(row["count"]) * on_cpu.sample_ns[thread], "", int(on_cpu.first[thread]))
-            continue
-        ns = float(row["weight_ns"]) * scale[thread, state]
-        gather(i, waits[i], KERNEL_STATES[state], ns, _wait_words(row), thread)
-        if row["runnable_ns"]:
-            gather(i, runs[i], "runnable", float(row["runnable_ns"]) * scale[thread, RUNNABLE], "", thread)
-    for (number, name, whose), ns in rest.items():
-        stage, part = CLASSES[number]
-        verdict = Verdict(stage, part if stage == "compute" else None, part if stage == "unattributed" else None, "")
-        gathered.setdefault((verdict, name, 0, whose, ""), [0.0, 0.0])[0] += ns
-    return tuple(sorted((_row(session, key, *cell) for key, cell in gathered.items() if cell[0] >= 1),
-                        key=lambda r: -r.ns))
+def _folded(columns: list[NDArray[np.generic]]) -> NDArray[np.void]:
+    class_, state, whose, stack, wait, ns, count = columns
+    words = np.empty((len(class_), 2), np.uint64)
+    words[:, 0] = whose.astype(np.uint64) << np.uint64(32) | stack.astype(np.uint64)
+    words[:, 1] = (class_.astype(np.uint64) << np.uint64(40) | state.astype(np.uint64) << np.uint64(32)
+                   | wait.astype(np.uint64))
+    table = KeyTable(2)
+    at = table.intern(words)
+    out = np.zeros(len(table), CELL_DTYPE)
+    first, second = table.keys.T
+    out["whose"], out["stack"] = first >> np.uint64(32), first & np.uint64(0xFFFFFFFF)
+    out["class_"], out["state"] = second >> np.uint64(40), second >> np.uint64(32) & np.uint64(0xFF)
+    out["wait"] = second & np.uint64(0xFFFFFFFF)
+    out["ns"] = np.bincount(at, weights=ns.astype(np.float64), minlength=len(table))
+    counts = np.zeros(len(table), np.int64)
+    np.add.at(counts, at, count)
+    out["count"] = counts
+    out = out[out["ns"] >= 1]
+    return out[np.argsort(-out["ns"], kind="stable")]
 
 
-def _whose(threads: Threads, thread: int) -> _Whose:
-    return threads.keys[thread][0], threads.names[thread], bool(threads.carrier[thread])
-
-
-def _ledger(
-    threads: Threads, off_cpu: NDArray[np.float64], on_cpu: RunningSplit
-) -> defaultdict[tuple[int, str, _Whose], float]:
-    """(class, state, whose) -> ns."""
-    out: defaultdict[tuple[int, str, _Whose], float] = defaultdict(float)
-    for thread, number, mode in np.argwhere(on_cpu.ns).tolist():
-        key = number, ("running_user", "running_kernel")[mode], _whose(threads, int(on_cpu.first[thread]))
-        out[key] += float(on_cpu.ns[thread, number, mode])
-    for thread, state, number in np.argwhere(off_cpu).tolist():
-        out[number, KERNEL_STATES[state], _whose(threads, thread)] += float(off_cpu[thread, state, number])
+def _wait_codes(rows: NDArray[np.void]) -> Ints:
+    fd_class = np.where(rows["fd_class"] == FD_CLASS_ID["unknown"], FD_CLASS_ID["none"], rows["fd_class"])
+    code = rows["syscall"].astype(np.uint16).astype(np.int64) | fd_class.astype(np.int64) << 16 | 1 << 25
+    out: Ints = np.where(rows["flags"] & SLICE_FAULT, _FAULT, code)
     return out
 
 
-def _row(session: Session, key: _Key, ns: float, count: float) -> StackRow:
-    verdict, state, stack, (pid, name, carrier), wait = key
-    return StackRow(
-        stage=verdict.stage,
-        reason=verdict.reason,
-        substage=verdict.substage,
-        state=state,
-        frames=tuple(session.frames[f] for f in session.stacks[stack]),
-        ns=round(ns),
-        count=int(count),
-        pid=pid,
-        thread=name,
-        carrier=carrier,
-        wait=wait,
-    )
-
-
-def _wait_words(row: Any) -> str:
-    if row["flags"] & SLICE_FAULT:
-        return "page fault"
-    name = syscall_name(int(row["syscall"]))
-    fd_class = FD_CLASSES[int(row["fd_class"])]
-    return name if fd_class in ("none", "unknown") else f"{name} {fd_class}"
+def _ledger(whose: int, of_thread: Ints, bearer: Ints, off_cpu: Floats, on_cpu: RunningSplit) -> Floats:
+    """(class, state, whose) ns."""
+    out = np.zeros((whose, _N, _C))
+    for mode, name in enumerate(("running_user", "running_kernel")):
+        np.add.at(out[:, STATE_ID[name]], bearer, on_cpu.ns[:, :, mode])
+    for kernel_state, name in enumerate(KERNEL_STATES):
+        if kernel_state != RUNNING:
+            np.add.at(out[:, STATE_ID[name]], of_thread, off_cpu[:, kernel_state])
+    return np.ascontiguousarray(out.transpose(2, 1, 0))

@@ -1,18 +1,19 @@
-"""Whose time it is: threads by index, which of them are carriers, whose library the others run."""
+"""Whose time it is: threads by index, which of them are carriers, whose library they run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
+from excise.ledger.definitions import Known
 from excise.names import KERNEL_STATE_ID
-from excise.session import Session
 
-_NOT_A_LIBRARY = ("libc.so", "libc-", "ld-linux", "libpthread", "[vdso]", "libm.so", "libstdc++")
 _POOL_LIBRARIES = ("libgomp", "libiomp5", "libomp", "libonnxruntime", "libmkl", "libnccl", "libtbb")
+_RUNNING = KERNEL_STATE_ID["running"]
+
+Key = tuple[int, int]  # pid, tid
 
 
 def strip_digits(name: str) -> str:
@@ -21,44 +22,67 @@ def strip_digits(name: str) -> str:
 
 
 @dataclass(slots=True)
-class Threads:
-    """Who the rows belong to, by index."""
+class Memory:
+    """What earlier windows knew of threads: who ran Python, whose library each ran."""
 
-    keys: list[tuple[int, int]]
+    ran_python: set[Key] = field(default_factory=set)
+    library: dict[Key, str] = field(default_factory=dict)
+
+    def keep(self, keys: list[Key]) -> None:
+        """Forgets all other threads."""
+        living = set(keys)
+        self.ran_python &= living
+        self.library = {key: name for key, name in self.library.items() if key in living}
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """By index: who they are, their names, whether they carry, the library they run ("" unknown)."""
+
+    keys: list[Key]
     names: list[str]
     carrier: NDArray[np.bool_]
-    index: dict[tuple[int, int], int] = field(default_factory=dict)
+    library: list[str]
+
+    def strata(self) -> list[tuple[int, str]]:
+        """(pid, name without digits), by index."""
+        return [(pid, strip_digits(name)) for (pid, _), name in zip(self.keys, self.names, strict=True)]
 
 
-def who(session: Session, slices: NDArray[np.void], totals: NDArray[np.void]) -> Threads:
-    keys = [(int(r["pid"]), int(r["tid"])) for r in totals]
-    index = {k: i for i, k in enumerate(keys)}
-    python = {i for i, stack in enumerate(session.stacks) if any(session.frames[f].kind == "python" for f in stack)}
-    ran_python = {(int(r["pid"]), int(r["tid"])) for r in slices if int(r["stack"]) in python}
-    leaf = libraries(session, slices)
-    names, carrier = [], []
-    for pid, tid in keys:
-        thread = session.threads.get(tid)
-        process = session.processes.get(pid)
-        names.append(thread.name if thread and thread.pid == pid else "")
+def who(
+    known: Known, memory: Memory, totals: NDArray[np.void], slices: NDArray[np.void], of_row: NDArray[np.int64]
+) -> Threads:
+    """The threads of totals (T,), judged by rows (n,) of threads of_row (n,), and by what is remembered of them."""
+    keys: list[Key] = list(zip(totals["pid"].tolist(), totals["tid"].tolist(), strict=True))
+    facts = known.facts()
+    ran_python = np.zeros(len(keys), bool)
+    ran_python[of_row[facts["python"][slices["stack"]]]] = True
+    memory.ran_python |= {keys[i] for i in np.flatnonzero(ran_python).tolist()}
+    memory.library |= {keys[i]: name for i, name in _libraries(known, slices, of_row).items()}
+    names, carrier, library = [], [], []
+    for key in keys:
+        pid, tid = key
+        thread = known.threads.get(tid)
+        if thread is not None and thread.pid != pid:
+            thread = None
+        process = known.processes.get(pid)
+        names.append(thread.name if thread else "")
+        library.append(memory.library.get(key, ""))
         if process is not None and process.python is None and not process.note:
-            carrier.append(not leaf.get((pid, tid), "").startswith(_POOL_LIBRARIES))
+            carrier.append(not library[-1].startswith(_POOL_LIBRARIES))
         else:
-            carrier.append((pid, tid) in ran_python or bool(thread and thread.pid == pid and thread.carrier))
-    return Threads(keys, names, np.array(carrier, bool), index)
+            carrier.append(key in memory.ran_python or bool(thread and thread.carrier))
+    return Threads(keys, names, np.array(carrier, bool), library)
 
 
-def libraries(session: Session, slices: NDArray[np.void]) -> dict[tuple[int, int], str]:
-    """The library that each thread runs most (by samples, else by waits), the C library and the loader aside."""
-    weights: dict[tuple[int, int], dict[str, float]] = {}
-    for row in slices:
-        for frame_id in session.stacks[int(row["stack"])]:
-            frame = session.frames[frame_id]
-            if frame.kind == "native" and frame.file:
-                name = PurePosixPath(frame.file).name
-                if not name.startswith(_NOT_A_LIBRARY):
-                    per = weights.setdefault((int(row["pid"]), int(row["tid"])), {})
-                    weight = 1e3 * float(row["count"]) if int(row["state"]) == KERNEL_STATE_ID["running"] else 1e-3
-                    per[name] = per.get(name, 0.0) + weight
-                break
-    return {key: max(per, key=lambda n: per[n]) for key, per in weights.items()}
+def _libraries(known: Known, slices: NDArray[np.void], of_row: NDArray[np.int64]) -> dict[int, str]:
+    """The library that a thread runs most (by samples, else by waits), the C library and the loader aside."""
+    of_stack = known.facts()["library"][slices["stack"]]
+    at = np.flatnonzero(of_stack >= 0)
+    if not len(at):
+        return {}
+    n = len(known.libraries)
+    codes, which = np.unique(of_row[at] * n + of_stack[at], return_inverse=True)
+    weight = np.where(slices["state"][at] == _RUNNING, 1e3 * slices["count"][at], 1e-3)
+    heaviest = np.argsort(np.bincount(which, weights=weight), kind="stable")
+    return {code // n: known.libraries[code % n] for code in codes[heaviest].tolist()}

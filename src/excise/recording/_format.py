@@ -40,6 +40,7 @@ class FrameType(IntEnum):
     TOTALS = 4
     HOST_SAMPLE = 5
     END = 6
+    COST = 7
 
 
 def checksum(kind: int, payload: bytes) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, assert_never
 
-from excise.batch import Batch, Definitions, End, Header, HostSample, Item, Totals
+from excise.batch import Batch, Cost, Definitions, End, Header, HostSample, Item, Totals
 from excise.recording._definitions import DefinitionsDecoder, encode_definitions
 from excise.recording._fields import free_form, integer, number_or_none, real, span, text
 from excise.recording._format import Damaged, FrameType
@@ -33,6 +33,8 @@ def encode_item(item: Item) -> Iterator[tuple[FrameType, dict[str, Any]]]:
         case HostSample():
             yield FrameType.HOST_SAMPLE, {
                 "start_ns": item.start_ns, "end_ns": item.end_ns, "values": item.values}
+        case Cost():
+            yield FrameType.COST, {"start_ns": item.start_ns, "end_ns": item.end_ns, "values": item.values}
         case End():
             yield FrameType.END, {
                 "end_mono_ns": item.end_mono_ns, "reason": item.reason, "overhead": item.overhead}
@@ -72,6 +74,8 @@ class ItemDecoder:
                 return decode_totals(content, lists)
             case FrameType.HOST_SAMPLE:
                 return _decode_host_sample(content)
+            case FrameType.COST:
+                return Cost(*span(content), free_form(content, "values"))
             case FrameType.END:
                 overhead = free_form(content, "overhead")
                 return End(integer(content, "end_mono_ns"), text(content, "reason"), overhead)

@@ -83,7 +83,7 @@ class RecordingWriter:
 
 _NOT_A_FILE = "is not a regular file: a recording is written to a file or to standard output (-)"
 _WHAT = {"Header": "the header", "Definitions": "definitions", "Batch": "a batch", "Totals": "totals",
-         "HostSample": "a host sample", "End": "the end"}
+         "HostSample": "a host sample", "Cost": "our own cost", "End": "the end"}
 
 
 def _create(path: Path) -> int:
