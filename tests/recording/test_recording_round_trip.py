@@ -25,7 +25,7 @@ def test_what_was_written_is_read(items: list[Item]) -> None:
 
 
 def test_a_minute_of_a_typical_server_is_under_a_megabyte() -> None:
-    assert len(recorded(minute())) < 500_000  # measured: 384 kB
+    assert len(recorded(minute())) < 600_000  # measured: 500 kB, of which 115 kB are lengths of waits
 
 
 def test_replayed_arrays_have_the_types_that_a_collector_makes() -> None:

@@ -52,7 +52,8 @@ def minute(seconds: int = 60, rows: int = 600, stacks: int = 1200, seed: int = 1
         yield Batch(start, start + SECOND_NS, slices, {}, _lengths(random, slices))
         yield Cost(start, start + SECOND_NS, {
             "agent_ns": int(random.integers(3_000_000, 5_000_000)),
-            "bpf_ns": int(random.integers(2_000_000, 9_000_000)), "tick_ns": 400_000, "target_ns": 1_900_000_000, "steps": {"full": SECOND_NS}})
+            "bpf_ns": int(random.integers(2_000_000, 9_000_000)), "tick_ns": 400_000,
+            "target_ns": 1_900_000_000, "steps": {"full": SECOND_NS}})
         yield _totals(random, start)
         yield HostSample(start, start + SECOND_NS, {
             "cpus_used": 1.9, "throttled_ns": 0, "rss_bytes": 912_000_000 + second,

@@ -25,7 +25,7 @@ def build_report(session: Session) -> Report:
         raise ValueError("the stream has no header")
     found = account(session.tally, session.known, session.attributor, Memory())
     stages, substages = _ledger(found, measured=session.header.rate_hz > 0)
-    tax, tax_se = found.ai_tax()
+    tax, tax_se = _ai_tax(stages, found)
     return Report(
         boot_id=session.header.boot_id,
         target=dict(session.header.target),
@@ -69,6 +69,13 @@ def _ledger(
         for row in (*stages.values(), *substages.values()):
             row["running_kernel"] = None
     return stages, substages
+
+
+def _ai_tax(stages: dict[str, dict[str, int | None]], found: Accounted) -> tuple[float | None, float | None]:
+    """1 - compute / (all - idle - handoff) of the numbers as they are printed, and its standard error."""
+    sums = {stage: sum(v or 0 for v in states.values()) for stage, states in stages.items()}
+    busy = sum(sums.values()) - sums["idle"] - sums["handoff"]
+    return (1 - sums["compute"] / busy, found.ai_tax()[1]) if busy > 0 else (None, None)
 
 
 def _stage_errors(found: Accounted) -> dict[str, int | None]:

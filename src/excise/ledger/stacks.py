@@ -110,6 +110,7 @@ def _folded(columns: list[NDArray[np.generic]]) -> NDArray[np.void]:
 def _wait_codes(rows: NDArray[np.void]) -> Ints:
     fd_class = np.where(rows["fd_class"] == FD_CLASS_ID["unknown"], FD_CLASS_ID["none"], rows["fd_class"])
     code = rows["syscall"].astype(np.uint16).astype(np.int64) | fd_class.astype(np.int64) << 16 | 1 << 25
+    code[(rows["syscall"] < 0) & (fd_class == FD_CLASS_ID["none"])] = 0
     out: Ints = np.where(rows["flags"] & SLICE_FAULT, _FAULT, code)
     return out
 
