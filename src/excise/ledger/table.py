@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from excise.ledger.kernel import kernel
 
-MOST: Final = 1 << 62
+MOST: Final = (1 << 62) - 1  # two of them are still an i64
 """Sums stop here, on either side: a hostile recording must not make time negative by overflow."""
 
 _MULTIPLIER = 0x9E3779B97F4A7C15

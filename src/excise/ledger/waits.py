@@ -19,6 +19,7 @@ from excise.ledger.classes import CLASSES, LOST, NO_SAMPLE, NO_STACK
 from excise.ledger.estimate import MIN_SAMPLES, Floats, Ints
 from excise.names import KERNEL_STATE_ID
 
+ENOUGH = 30  # records from which a thread's own shares say how they scatter
 _NO_WAITS = [KERNEL_STATE_ID["running"], KERNEL_STATE_ID["stolen"]]
 
 
@@ -89,9 +90,8 @@ def _borrow(ns: Floats, lacking: Floats, sums: Floats, thinned: Thinned) -> Floa
         [(pid, name, c) for (pid, name), c in zip(thinned.strata, carriers, strict=True)],
         [(pid, "", c) for (pid, _), c in zip(thinned.strata, carriers, strict=True)],
     ):
-        number: dict[tuple[int, str, bool], int] = {}
-        group = np.array([number.setdefault(key, len(number)) for key in keys], np.int64)
-        lent, spread = np.zeros((2, len(number), *sums.shape[1:]))
+        group, groups = _groups(keys)
+        lent, spread = np.zeros((2, groups, *sums.shape[1:]))
         np.add.at(lent, group, sums)
         np.add.at(spread, group, thinned.variances)
         known = lent.sum(axis=2)
@@ -108,15 +108,26 @@ def _borrow(ns: Floats, lacking: Floats, sums: Floats, thinned: Thinned) -> Floa
 
 def _own_errors(ns: Floats, scale: Floats, some_lost: bool, thinned: Thinned) -> Floats:
     """Covariance (C, C) from the carriers' own records. What a class has more, the others have less: by their shares
-    when the records share out a total; where they do not cover it, the rest has."""
+    when the records share out a total; where they do not cover it, the rest has. A single record has all of its
+    thread's share and would seem sure: few records scatter about their stratum's shares."""
     at = thinned.variances.any(axis=2) & thinned.carrier[:, None]
     at[:, _NO_WAITS] = False
-    against = _shares(ns[at])
+    group, groups = _groups([(*key, True) for key in thinned.strata])
+    pooled = np.zeros((groups, *ns.shape[1:]))
+    np.add.at(pooled, group[thinned.carrier], ns[thinned.carrier])
+    alone = thinned.counts[:, :, None] >= ENOUGH
+    against = np.where(alone, _shares(ns), _shares(pooled)[group])[at]
     if some_lost:
         rest = scale[at] == 1.0
         against[rest] = 0.0
         against[rest, LOST] = 1.0
     return _ratio_errors(scale[at] ** 2, thinned.variances[at], against)
+
+
+def _groups(keys: Sequence[tuple[int, str, bool]]) -> tuple[Ints, int]:
+    """The number of each one's group, and how many there are."""
+    number: dict[tuple[int, str, bool], int] = {}
+    return np.array([number.setdefault(key, len(number)) for key in keys], np.int64), len(number)
 
 
 def _ratio_errors(factors: Floats, variances: Floats, against: Floats) -> Floats:

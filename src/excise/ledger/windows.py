@@ -59,7 +59,6 @@ class Windows:
         match item:
             case Header():
                 self.header = item
-                self._last_ns = item.start_mono_ns
             case Definitions():
                 self.known.define(item)
             case Batch():
