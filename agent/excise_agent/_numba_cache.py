@@ -13,6 +13,8 @@ from pathlib import Path
 
 from excise_agent.paths import cache_dir
 
+_KERNELS = ("excise.drain", "excise.ledger.table", "excise.ledger.accumulate")  # files with compiled functions
+
 
 def pin_numba_cache() -> None:
     """Sets NUMBA_CACHE_DIR to a folder that only this user writes; without one, nothing is cached by numba here."""
@@ -41,7 +43,9 @@ def compiled_kernels(notice: Callable[[str], None]) -> Iterator[None]:
 
 def _fingerprint() -> str:
     """What numba's own cache depends on."""
-    spec = find_spec("excise.ring")
-    source = Path(spec.origin).stat() if spec is not None and spec.origin else None
-    wanted = sys.version, version("numba"), spec and spec.origin, source and (source.st_size, source.st_mtime_ns)
-    return hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]
+    sources = []
+    for name in _KERNELS:
+        spec = find_spec(name)
+        source = Path(spec.origin).stat() if spec is not None and spec.origin else None
+        sources.append((spec and spec.origin, source and (source.st_size, source.st_mtime_ns)))
+    return hashlib.sha256(repr((sys.version, version("numba"), sources)).encode()).hexdigest()[:16]

@@ -9,7 +9,7 @@ time of writing; each later frame is one item (or a part of a large one). Arrays
 frames are written at once, so that what a crash leaves is readable up to the last of them.
 
 Names that are not UTF-8 come back with the odd bytes escaped, names over 16 KiB are cut, tuples in the
-free-form dictionaries (host, target, capabilities, overhead) come back as lists.
+free-form dictionaries (host, target, capabilities, overhead, cost) come back as lists.
 """
 
 from excise.recording._format import RecordingError
