@@ -241,15 +241,21 @@ class Probes:
         """Whether the hooks look for this thread at all. Slots are shared, so clearing one wants a second look."""
         self.maps["watched"].update(struct.pack("<I", tid % WATCHED_SLOTS), struct.pack("<Q", watched))
 
-    def start_timers(self, cpus: list[int], period_ns: int) -> None:
-        """Starts sampling; the CPUs' first ticks are spread over one period. Raises LoadError."""
+    def set_timers(self, cpus: list[int], period_ns: int) -> None:
+        """Samples on these CPUs and on no others; the first ticks of new ones are spread over one period.
+
+        Raises LoadError.
+        """
+        for cpu in self.timers.keys() - set(cpus):
+            os.close(self.timers.pop(cpu))
+        new = [cpu for cpu in cpus if cpu not in self.timers]
         try:
-            for i, cpu in enumerate(cpus):
+            for i, cpu in enumerate(new):
                 # a first period of its own staggers the CPUs; set_period then gives them the common one
-                first = period_ns * (i + 1) // len(cpus)
+                first = period_ns * (i + 1) // len(new)
                 self.timers[cpu] = bpf.open_cpu_clock(cpu, max(first, 100_000), self.programs["on_cpu"])
-            for fd in self.timers.values():
-                bpf.enable_event(fd)
+            for cpu in new:
+                bpf.enable_event(self.timers[cpu])
         except OSError as err:
             self.detach()
             raise LoadError(f"{err.strerror}. Run `excise doctor`.") from err
@@ -270,6 +276,10 @@ class Probes:
             for name in COST_DTYPE.names or ():
                 out[name][i] = per_cpu[name].sum()
         return out
+
+    def runs(self, program: int) -> int:
+        """Of one program (PROG_*), summed over CPUs."""
+        return int(np.frombuffer(self._array("costs", program), COST_DTYPE)["runs"].sum())
 
     def _array(self, name: str, index: int) -> bytes:
         value = self.maps[name].lookup(struct.pack("<I", index))
