@@ -1,0 +1,59 @@
+"""Rows: how the cost grows with what is watched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hosts import crowd, idle_process
+from numbers_of import Row, exponent, median, spread
+from plan import Plan
+from watching import Watching, programs_s
+
+ASLEEP_S = 0.1  # of each thread between its bits of work: 10 waits a second
+
+
+def rows(plan: Plan) -> Iterator[Row]:
+    with idle_process() as pid:
+        runs = [Watching(pid, plan.growth_s, budget="none").wait() for _ in range(plan.growth_rounds)]
+    idle = [_ms(r, plan) for r in runs]
+    start_ms = median([agent + programs for agent, programs in idle])
+    how = f"median of {plan.growth_rounds} windows of {plan.growth_s:g} s, 99 Hz, budget none"
+    yield Row("growth: an idle process", f"{start_ms:.1f}", "ms/s", f"{_parts(idle)}; {how}")
+    threads = {n: (n, 1) for n in plan.threads}
+    processes = {n: (1, n) for n in plan.processes}
+    for noun, sizes in (("threads", threads), ("processes", processes)):
+        yield from _grow(plan, noun, sizes, start_ms, how)
+
+
+def _grow(plan: Plan, noun: str, sizes: dict[int, tuple[int, int]], start_ms: float, how: str) -> Iterator[Row]:
+    seen: dict[int, list[dict[str, Any]]] = {n: [] for n in sizes}
+    for _ in range(plan.growth_rounds):
+        for n, (threads, processes) in sizes.items():
+            with crowd(threads, processes, ASLEEP_S) as pid:
+                seen[n].append(Watching(pid, plan.growth_s, budget="none").wait())
+    above: dict[int, float] = {}
+    for n, runs in seen.items():
+        costs = [_ms(r, plan) for r in runs]
+        whole = median([sum(cost) for cost in costs])
+        above[n] = whole - start_ms
+        yield Row(f"growth: {n} {noun}", f"{whole:.1f}", "ms/s", f"{_parts(costs)}; {how}")
+    largest = max(sizes)
+    each = above[largest] * 1000 / largest
+    yield Row(f"  each of {largest} {noun}", f"{each:.0f}", "µs/s", "above an idle process; 10 waits/s each")
+    positive = {n: ms for n, ms in above.items() if ms > 0}
+    if len(positive) > 1:
+        slope, error = exponent(list(positive), list(positive.values()))
+        points = ", ".join(str(n) for n in positive)
+        how = f"standard error {error:.2f}; slope of log(cost above an idle process) over log({noun}) at {points}"
+        yield Row(f"  exponent over {noun}", f"{slope:.2f}", "(1: linear)", how)
+
+
+def _ms(said: dict[str, Any], plan: Plan) -> tuple[float, float]:
+    """The agent's CPU and the programs', ms a second."""
+    return said["window_cpu_s"] * 1000 / plan.growth_s, programs_s(said) * 1000 / plan.growth_s
+
+
+def _parts(costs: list[tuple[float, float]]) -> str:
+    agent, programs = (median(part) for part in zip(*costs, strict=True))
+    return f"agent {agent:.1f}, programs {programs:.1f}; {spread([sum(c) for c in costs], lambda ms: f'{ms:.1f}')}"
