@@ -47,7 +47,9 @@ lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: $(STAMP) ## the agent's own cost on this host
+bench: APT += linux-perf
+bench: $(STAMP) ## cost on this host, and other profilers' beside it; writes docs/benchmarks.md
+	@$(BIN)/pip install --quiet --group bench
 	@$(BIN)/python tests/bench/bench.py
 
 clean: ## remove the virtual environment, caches and build outputs

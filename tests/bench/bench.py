@@ -68,9 +68,9 @@ def main() -> int:
             for row in PARTS[name](plan, Path(folder)):
                 print(row, flush=True)
                 rows.append(row)
-    print(f"{time.monotonic() - began:.0f} s")
+    print(f"took {time.monotonic() - began:.0f} s")
     if options.only == list(PARTS):
-        write(options.output, describe_host(options.quick), rows)
+        write(options.output, [*describe_host(options.quick), "Beside it: " + ", ".join(tools.versions())], rows)
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from replays import BURST_RULES, BURST_STAGES, Replay
 from watching import Watching, whole_cost
 
 SWITCHES_PER_S = 200_000
-SLACK_S = 1.0  # the target switches on after the window: what is seen is the burst
+SLACK_S = 0.5  # the target switches on after the window: what is seen is the burst
 LAST_LOOK_S = 0.3  # before the window's end, when the programs are still there to be read
 
 
@@ -35,7 +34,7 @@ class Seen:
 
 
 def rows(plan: Plan, folder: Path) -> Iterator[Row]:
-    with Burst(sorted(os.sched_getaffinity(0))) as burst:
+    with Burst() as burst:
         free = burst.run(plan.burst_s, SWITCHES_PER_S)
         reached = free["switches"] / free["seconds"]
         yield Row("burst: switches, nothing attached", f"{reached:,.0f}", "switches/s", f"{SWITCHES_PER_S:,} asked for")
@@ -92,18 +91,19 @@ def _clocks(agent: int, target: int) -> tuple[float, float, float, float]:
 def shares(plan: Plan, burst: Burst, folder: Path, repeats: int) -> Iterator[Row]:
     """Stage shares of the burst, governed beside ungoverned, in random order within a repeat."""
     budgets: dict[str, str | None] = {"governed": None, "ungoverned": "none"}
-    seen: dict[str, list[dict[str, float]]] = {name: [] for name in budgets}
+    seen: dict[str, list[Replay]] = {name: [] for name in budgets}
     for _ in range(repeats):
         for name in random.sample(list(budgets), len(budgets)):
             record = folder / "shares.excise"
             with Watching(burst.pid, plan.shares_s, budget=budgets[name], record=record):
                 burst.begin(plan.shares_s + SLACK_S, SWITCHES_PER_S)
             burst.end()
-            seen[name].append(Replay(record, BURST_RULES).stage_shares())
+            seen[name].append(Replay(record, BURST_RULES))
     how = f"{repeats} pairs of windows of {plan.shares_s:g} s, bootstrap over pairs"
-    for stage in BURST_STAGES:
-        governed, free = ([shares[stage] for shares in seen[name]] for name in budgets)
-        mean, low, high = interval_of_mean([100 * (g - f) for g, f in zip(governed, free, strict=True)])
-        levels = f"{percent(sum(governed) / repeats)} governed, {percent(sum(free) / repeats)} not"
-        interval = f"95 % interval {low:+.2f} to {high:+.2f}; {levels}; {how}"
-        yield Row(f"burst: {stage} share, governed - not", f"{mean:+.2f}", "points", interval)
+    for waiting, of in ((False, "share of time"), (True, "share of waits")):
+        for stage in BURST_STAGES:
+            governed, free = ([replay.stage_shares(waiting)[stage] for replay in seen[name]] for name in budgets)
+            mean, low, high = interval_of_mean([100 * (g - f) for g, f in zip(governed, free, strict=True)])
+            levels = f"{percent(sum(governed) / repeats)} governed, {percent(sum(free) / repeats)} not"
+            interval = f"95 % interval {low:+.2f} to {high:+.2f}; {levels}; {how}"
+            yield Row(f"burst: {stage} {of}, governed - not", f"{mean:+.2f}", "points", interval)

@@ -11,6 +11,7 @@ from plan import Plan
 from watching import Watching, programs_s
 
 ASLEEP_S = 0.1  # of each thread between its bits of work: 10 waits a second
+LEAST_FITTED = 10  # below, the cost drowns in that of an idle process
 
 
 def rows(plan: Plan) -> Iterator[Row]:
@@ -41,11 +42,12 @@ def _grow(plan: Plan, noun: str, sizes: dict[int, tuple[int, int]], start_ms: fl
     largest = max(sizes)
     each = above[largest] * 1000 / largest
     yield Row(f"  each of {largest} {noun}", f"{each:.0f}", "µs/s", "above an idle process; 10 waits/s each")
-    positive = {n: ms for n, ms in above.items() if ms > 0}
-    if len(positive) > 1:
-        slope, error = exponent(list(positive), list(positive.values()))
-        points = ", ".join(str(n) for n in positive)
-        how = f"standard error {error:.2f}; slope of log(cost above an idle process) over log({noun}) at {points}"
+    fitted = {n: ms for n, ms in above.items() if n >= LEAST_FITTED and ms > 0}
+    if len(fitted) > 1:
+        slope, error = exponent(list(fitted), list(fitted.values()))
+        points = ", ".join(str(n) for n in fitted)
+        by = f"standard error {error:.2f}" if len(fitted) > 2 else "two points, no error"
+        how = f"{by}; slope of log(cost above an idle process) over log({noun}) at {points}"
         yield Row(f"  exponent over {noun}", f"{slope:.2f}", "(1: linear)", how)
 
 

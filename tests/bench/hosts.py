@@ -24,6 +24,7 @@ from children import Child  # noqa: E402
 from load import Client  # noqa: E402
 
 CLIENTS = 2
+BURST_CPUS = 4  # at most: what a burst does not switch, it spins
 
 
 class Demo:
@@ -74,7 +75,8 @@ def cpu_s(pid: int) -> float:
 class Burst:
     """targets/burst.py: pairs of threads, one a CPU, that switch as often as they are told."""
 
-    def __init__(self, cpus: list[int]) -> None:
+    def __init__(self, pairs: int = BURST_CPUS) -> None:
+        cpus = sorted(os.sched_getaffinity(0))[-pairs:]
         self._folder = tempfile.TemporaryDirectory(prefix="excise-burst-")
         library = Path(self._folder.name) / "pingpong.so"
         source = TARGETS / "pingpong.c"

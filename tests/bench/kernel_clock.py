@@ -13,9 +13,10 @@ from pathlib import Path
 from excise_agent import bpf
 
 _SYS_BPF = 321
+PROG_TEST_RUN = 10
 _PROG_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD, _ENABLE_STATS = 13, 15, 32
 _INFO_BYTES, _NAME_AT, _RUN_TIME_AT = 216, 64, 192  # struct bpf_prog_info, include/uapi/linux/bpf.h
-_RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # r0 = 0; exit
+RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # r0 = 0; exit
 HOOKS = {"on_switch": "sched_switch", "on_waking": "sched_waking", "on_wakeup": "sched_wakeup"}
 """The agent's programs that every thread of the host runs into, watched or not."""
 
@@ -80,7 +81,7 @@ class Empty:
 
     def __init__(self) -> None:
         self._programs = {
-            hook: bpf.load_program(f"empty_{name}"[:15], bpf.PROG_RAW_TRACEPOINT, _RETURN_0)
+            hook: bpf.load_program(f"empty_{name}"[:15], bpf.PROG_RAW_TRACEPOINT, RETURN_0)
             for name, hook in HOOKS.items()
         }
         self._links: list[int] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ ROUND_S = 1.5  # the window is longer than the burst: all of the burst's switche
 
 
 def rows(plan: Plan, folder: Path) -> Iterator[Row]:
-    with Burst(sorted(os.sched_getaffinity(0))) as burst:
+    with Burst() as burst:
         for name, rate in (("100 k events/s", EVENTS_PER_S), ("as fast as it can", 0)):
             yield from _at(plan, burst, name, rate, folder / "losses.excise")
 

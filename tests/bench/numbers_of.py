@@ -91,13 +91,13 @@ def describe_host(quick: bool) -> list[str]:
     ]
 
 
-def write(path: Path, host: list[str], rows: Sequence[Row]) -> None:
+def write(path: Path, facts: list[str], rows: Sequence[Row]) -> None:
     lines = [
         "# What Excise costs",
         "",
-        "Written by `make bench`; do not edit. One host, one run, variants interleaved.",
+        "Written by `make bench`; do not edit. One host, one run, variants interleaved; `tests/bench` has the method.",
         "",
-        *(f"* {fact}" for fact in host),
+        *(f"* {fact}" for fact in facts),
         "",
         "The host is shared and its noise is large: two runs of the same thing differ by 10 % and more (see the A/A",
         "rows). A ratio whose interval holds 1.0 shows no effect, and proves none absent.",

@@ -33,9 +33,16 @@ class Replay:
         """By name, those that happened."""
         return {name: count for name, count in self.session.lost.items() if count}
 
-    def stage_shares(self) -> dict[str, float]:
-        """Of the burst's three stages, in all states."""
-        ns = {stage: self.report.stage_ns(stage) for stage in BURST_STAGES}
+    def stage_shares(self, waiting: bool = False) -> dict[str, float]:
+        """Of the burst's three stages, in all states; `waiting`: without the states on a CPU, which samples split."""
+        ns = {
+            stage: sum(
+                ns or 0
+                for state, ns in self.report.stages[stage].items()
+                if not (waiting and state.startswith("running"))
+            )
+            for stage in BURST_STAGES
+        }
         return {stage: ns[stage] / max(sum(ns.values()), 1) for stage in BURST_STAGES}
 
     def off_schedstat(self) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from excise_agent._numba_cache import pin_numba_cache
 pin_numba_cache()
 
 import numpy as np  # noqa: E402
+from kernel_clock import PROG_TEST_RUN, bpf_call  # noqa: E402
 
 from excise.records import (  # noqa: E402
     RAW_PY_FRAME_DTYPE,
@@ -41,7 +42,6 @@ WAITS = 0.855  # of the slices; the others are samples. This and the next two: c
 DEFINITIONS_IN_1000 = 30
 FRAMES = 18
 BURST = 64
-_SYS_BPF, _PROG_TEST_RUN = 321, 10
 
 
 class Source:
@@ -80,13 +80,10 @@ class Source:
 
     def fill(self) -> int:
         """Leaves less room than one run of the program needs. Returns the bytes in the ring."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        attr = (ctypes.c_char * 80)()
-        struct.pack_into("<I", attr, 0, self.program_fd)
+        attr = struct.pack("<I", self.program_fd).ljust(80, b"\0")
         most = BURST * (8 + RAW_STACK_DTYPE.itemsize + FRAMES * RAW_PY_FRAME_DTYPE.itemsize)
         while self.ring.backlog() + most < RING_BYTES:
-            if libc.syscall(_SYS_BPF, _PROG_TEST_RUN, attr, len(attr)) < 0:
-                raise OSError(ctypes.get_errno(), "BPF_PROG_TEST_RUN failed")
+            bpf_call(PROG_TEST_RUN, attr)
         return self.ring.backlog()
 
 

@@ -16,8 +16,7 @@ from excise_agent.loader import Probes
 
 
 def rows(plan: Plan) -> Iterator[Row]:
-    cpu = max(os.sched_getaffinity(0))
-    with idle_process() as pid, Burst([cpu]) as burst:
+    with idle_process() as pid, Burst(pairs=1) as burst:
         watch = Watch(Options(pid=pid, duration_s=None, rate_hz=0.0), lambda item: None)
         empty = Empty()
         try:

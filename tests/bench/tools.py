@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from hosts import Demo, cpu_s
@@ -33,23 +34,29 @@ class Nothing(contextlib.nullcontext[None]):
 
 
 class Tool:
-    """A profiler that samples until it is interrupted; sampling when entered."""
+    """A profiler that samples until it is interrupted; sampling when entered. RuntimeError: it did not."""
 
-    def __init__(self, command: list[str]) -> None:
-        self._name = command[0]
+    def __init__(self, command: list[str], output: Path) -> None:
+        self._command, self._output = command, output
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self.pid = self._process.pid
 
     def __enter__(self) -> Tool:
         time.sleep(SETTLE_S)
         if self._process.poll() is not None:
-            assert self._process.stderr is not None
-            raise RuntimeError(f"{self._name} ended early: {self._process.stderr.read().decode()}")
+            self._fail("ended early")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGINT)
-        self._process.communicate(timeout=60)
+        self._process.wait(60)
+        if not self._output.exists() or not self._output.stat().st_size:  # one that saw nothing costs nothing
+            self._fail("wrote no profile")
+        self._output.unlink()
+
+    def _fail(self, what: str) -> None:
+        assert self._process.stderr is not None
+        raise RuntimeError(f"{' '.join(self._command)} {what}: {self._process.stderr.read().decode()}")
 
 
 Beside = Nothing | Tool | Watching
@@ -63,12 +70,13 @@ def rows(plan: Plan, demo: Demo, folder: Path) -> Iterator[Row]:
         "excise, 99 Hz": lambda: Watching(demo.pid, plan.block_s + 0.2),
     }
     for name, template in COMMANDS.items():
-        command = template.format(out=folder / "profile", pid=demo.pid).split()
+        output = folder / "profile"
+        command = template.format(out=output, pid=demo.pid).split()
         found = _find(command[0])
         if found is None:
             yield Row(name, "not measured", "", f"{command[0]} is not installed: {MISSING[command[0]]}")
         else:
-            cases[name] = lambda command=[found, *command[1:]]: Tool(command)
+            cases[name] = partial(Tool, [found, *command[1:]], output)
     seen: dict[str, list[tuple[float, float, float]]] = {name: [] for name in cases}
     for _ in range(plan.blocks):
         for name in random.sample(list(cases), len(cases)):
@@ -100,6 +108,17 @@ def _block(plan: Plan, demo: Demo, case: Callable[[], Beside]) -> tuple[float, f
         requests, server_s = demo.during(plan.block_s)
         own = cpu_s(beside.pid) - own if beside.pid else 0.0
     return requests / plan.block_s, server_s / max(requests, 1), own / plan.block_s
+
+
+def versions() -> list[str]:
+    """What each tool says of itself."""
+    out = []
+    for program in MISSING:
+        found = _find(program)
+        if found:
+            said = subprocess.run([found, "--version"], stdout=subprocess.PIPE, text=True, check=False).stdout
+            out.append(said.strip())
+    return out
 
 
 def _find(program: str) -> str | None:
