@@ -52,8 +52,10 @@ def _of_case(case: tuple[float, str | None], runs: list[dict[str, Any]], plan: P
     for part in PARTS:
         share = median([r[part] or 0 for r in runs])
         yield Row(f"  {part.removesuffix('_cpu_ratio')}", percent(share), of_target, PART_MEANS[part])
-    agent_ms = [(r["agent_cpu_ratio"] or 0) * r["target_cpu_ns"] / 1e6 / plan.steady_s for r in runs]
-    yield Row("  agent CPU", f"{median(agent_ms):.1f}", "ms/s", spread(agent_ms, lambda ms: f"{ms:.1f}"))
+    agent_ms = [r["window_cpu_s"] * 1000 / plan.steady_s for r in runs]
+    yield Row(
+        "  agent CPU", f"{median(agent_ms):.1f}", "ms/s", f"CPU clock; {spread(agent_ms, lambda ms: f'{ms:.1f}')}"
+    )
     for program in runs[0]["programs"]:
         yield _of_program(program, runs, plan)
     yield Row("  memory", mib(median([r["pss_bytes"] for r in runs])), "MiB PSS", "smaps_rollup at a window's end")

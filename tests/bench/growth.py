@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from hosts import crowd, idle_process
 from numbers_of import Row, exponent, median, spread
@@ -15,27 +14,24 @@ LEAST_FITTED = 10  # below, the cost drowns in that of an idle process
 
 
 def rows(plan: Plan) -> Iterator[Row]:
-    with idle_process() as pid:
-        runs = [Watching(pid, plan.growth_s, budget="none").wait() for _ in range(plan.growth_rounds)]
-    idle = [_ms(r, plan) for r in runs]
-    start_ms = median([agent + programs for agent, programs in idle])
-    how = f"median of {plan.growth_rounds} windows of {plan.growth_s:g} s, 99 Hz, budget none"
-    yield Row("growth: an idle process", f"{start_ms:.1f}", "ms/s", f"{_parts(idle)}; {how}")
-    threads = {n: (n, 1) for n in plan.threads}
-    processes = {n: (1, n) for n in plan.processes}
-    for noun, sizes in (("threads", threads), ("processes", processes)):
-        yield from _grow(plan, noun, sizes, start_ms, how)
+    how = f"median of {plan.growth_rounds} windows of {plan.growth_s:g} s, interleaved, 99 Hz, budget none"
+    yield from _grow(plan, "threads", {n: (n, 1) for n in plan.threads}, how)
+    yield from _grow(plan, "processes", {n: (1, n) for n in plan.processes}, how)
 
 
-def _grow(plan: Plan, noun: str, sizes: dict[int, tuple[int, int]], start_ms: float, how: str) -> Iterator[Row]:
-    seen: dict[int, list[dict[str, Any]]] = {n: [] for n in sizes}
+def _grow(plan: Plan, noun: str, sizes: dict[int, tuple[int, int]], how: str) -> Iterator[Row]:
+    idle: list[tuple[float, float]] = []
+    seen: dict[int, list[tuple[float, float]]] = {n: [] for n in sizes}
     for _ in range(plan.growth_rounds):
+        with idle_process() as pid:
+            idle.append(_watch(plan, pid))
         for n, (threads, processes) in sizes.items():
             with crowd(threads, processes, ASLEEP_S) as pid:
-                seen[n].append(Watching(pid, plan.growth_s, budget="none").wait())
+                seen[n].append(_watch(plan, pid))
+    start_ms = median([sum(cost) for cost in idle])
+    yield Row(f"growth, {noun}: an idle process", f"{start_ms:.1f}", "ms/s", f"{_parts(idle)}; {how}")
     above: dict[int, float] = {}
-    for n, runs in seen.items():
-        costs = [_ms(r, plan) for r in runs]
+    for n, costs in seen.items():
         whole = median([sum(cost) for cost in costs])
         above[n] = whole - start_ms
         yield Row(f"growth: {n} {noun}", f"{whole:.1f}", "ms/s", f"{_parts(costs)}; {how}")
@@ -51,8 +47,9 @@ def _grow(plan: Plan, noun: str, sizes: dict[int, tuple[int, int]], start_ms: fl
         yield Row(f"  exponent over {noun}", f"{slope:.2f}", "(1: linear)", how)
 
 
-def _ms(said: dict[str, Any], plan: Plan) -> tuple[float, float]:
+def _watch(plan: Plan, pid: int) -> tuple[float, float]:
     """The agent's CPU and the programs', ms a second."""
+    said = Watching(pid, plan.growth_s, budget="none").wait()
     return said["window_cpu_s"] * 1000 / plan.growth_s, programs_s(said) * 1000 / plan.growth_s
 
 

@@ -26,7 +26,7 @@ class Row:
     how: str
 
     def __str__(self) -> str:
-        return f"{self.what:44} {self.value:>14} {self.unit:22} {self.how}"
+        return f"{self.what:52} {self.value:>14} {self.unit:22} {self.how}"
 
 
 def spread(values: Sequence[float], show: Callable[[float], str]) -> str:

@@ -75,7 +75,7 @@ class Watching:
 
 def whole_cost(said: dict[str, Any]) -> float:
     """A share of the target's CPU. Parts that the agent could not measure are missing in it."""
-    return sum(said[part] or 0 for part in PARTS)
+    return float(sum(said[part] or 0 for part in PARTS))
 
 
 def programs_s(said: dict[str, Any]) -> float:
