@@ -45,18 +45,20 @@ def _by_the_kernel(plan: Plan, burst: Burst, probes: Probes, empty: Empty) -> It
         empty.detach()
         probes.detach()
         runs = {name: after[name].since(before[name]) for name in after}
-        switches = runs["on_switch"].count
-        whole = 0.0
         for name in HOOKS:
             least = runs[f"empty_{name}"].mean_ns
             net[name].append(runs[name].mean_ns - least)
             clock.append(least)
-            whole += net[name][-1] * runs[name].count / switches
-        together.append(whole)
+        together.append(sum(values[-1] for values in net.values()))
     how = f"{plan.switch_blocks // 2} blocks of {plan.switch_s:g} s of an eventfd ping-pong on one CPU"
     for name, values in net.items():
         yield _row(f"an unwatched switch: {name}", "ns a run", values, f"bpf_stats less an empty program's; {how}")
-    yield _row("an unwatched switch: our programs together", "ns", together, f"runs a switch x the above; {how}")
+    yield _row(
+        "an unwatched switch: our programs together",
+        "ns",
+        together,
+        f"each once: a switch that a waking leads to; {how}",
+    )
     yield _row("  an empty program by the same clock", "ns a run", clock, "taken off above")
 
 
