@@ -57,7 +57,11 @@ class Watch:
     """One attachment. `start` puts the probes on, `run` watches, `close` leaves nothing behind."""
 
     def __init__(
-        self, options: Options, sink: Callable[[Item], None], notice: Callable[[str], None] = lambda _: None
+        self,
+        options: Options,
+        sink: Callable[[Item], None],
+        notice: Callable[[str], None] = lambda _: None,
+        governor: Governor | None = None,
     ) -> None:
         self.options = options
         self._sink = sink
@@ -66,7 +70,7 @@ class Watch:
         self._names = Namer(self._interner)
         self._pools = PoolOwners()
         self._target_ns = self._windows = 0
-        self._governor = Governor(options.budget_ratio)
+        self._governor = governor or Governor(options.budget_ratio)
         self._lost = dict.fromkeys(DROPS, 0)
         self._unknown_records = 0
         self._batch_ns = self._next_alarm_ns = self._account_ns = 0
@@ -340,7 +344,7 @@ class Watch:
     def _watch_switches(self) -> None:
         """Between two accounts: whether switches alone have eaten several times what a second allows."""
         now = time.monotonic_ns()
-        if self.options.budget_ratio is None or now < self._next_alarm_ns or not self._governor.may_step_down:
+        if now < self._next_alarm_ns or not self._governor.may_step_down:
             return
         self._next_alarm_ns = now + ALARM_NS
         cores = len(self._probes.timers) or 1 if self._probes else 1

@@ -88,8 +88,8 @@ class Governor:
 
     @property
     def may_step_down(self) -> bool:
-        """Whether there is less to be seen."""
-        return self.at < len(LADDER) - 1
+        """Whether it would see less if that were too dear."""
+        return self.budget_ratio is not None and self.at < len(LADDER) - 1
 
     def budget_cores(self, target_cores: float) -> float:
         """What may be spent, in CPUs."""

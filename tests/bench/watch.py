@@ -7,7 +7,6 @@ import time
 _BEGAN_NS = time.monotonic_ns()
 
 import argparse  # noqa: E402
-import dataclasses  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
@@ -78,10 +77,7 @@ def main() -> None:
 
 
 def _budget(words: str | None) -> dict[str, float | None]:
-    governed = any(field.name == "budget" for field in dataclasses.fields(Options))
-    if words is None or not governed:
-        return {}
-    return {"budget": None if words == "none" else float(words)}
+    return {} if words is None else {"budget_ratio": None if words == "none" else float(words)}
 
 
 def _memory() -> dict[str, int]:

@@ -23,7 +23,7 @@ from .kernel_objects import anonymous_descriptors, ids, ids_of, program_name
 PROGRAMS = {"on_cpu", *TRACEPOINTS, *SWITCH_HOOKS}
 GRACE_S = {"programs": 1.0, "links": 1.0, "maps": 10.0}  # maps: from a work queue, which a busy host delays
 ROUNDS = 20
-COMMAND = [sys.executable, "-m", "excise_agent.cli", "attach", "--duration", "60s", "--quiet"]
+COMMAND = [*(sys.executable, "-m", "excise_agent.cli", "attach"), "--duration", "60s", "--budget", "none", "--quiet"]
 
 
 @pytest.fixture(scope="module")
