@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -64,6 +64,9 @@ class TaxError:
     compute_us2: int
     busy_us2: int
     covariance_us2: int  # may be negative
+
+
+NO_TAX_ERROR: Final = TaxError(0, 0, 0)
 
 
 class HelperKey(NamedTuple):

@@ -10,6 +10,7 @@ from excise.frames import Frame
 from excise.names import STAGES
 from excise.summary._names import stage_of
 from excise.summary._parts import (
+    NO_TAX_ERROR,
     Cell,
     CellKey,
     Helper,
@@ -42,7 +43,7 @@ class Summary:
     processes: Mapping[int, Program] = field(default_factory=dict)
     cells: Mapping[CellKey, Cell] = field(default_factory=dict)
     stage_variances_us2: Numbers = field(default_factory=dict)  # of a stage's sum over all its cells; None: unknown
-    tax_error: TaxError | None = TaxError(0, 0, 0)  # None: unknown
+    tax_error: TaxError | None = NO_TAX_ERROR  # None: unknown
     helpers: Mapping[HelperKey, Helper] = field(default_factory=dict)
     lengths: Mapping[LengthKey, Histogram] = field(default_factory=dict)
     stacks: Mapping[StackKey, StackTime] = field(default_factory=dict)
