@@ -19,8 +19,8 @@ MODULES = ("uvicorn/protocols/http/h11_impl.py", "starlette/routing.py", "app/mo
 def lengths(random: random.Random) -> Histogram:
     """Eight decades, 100 buckets: most waits are short, some are long."""
     centres = [random.uniform(4, 8) for _ in range(3)]
-    values = [10 ** random.gauss(random.choice(centres), 0.25) for _ in range(random.randint(200, 600))]
-    values += [10 ** random.uniform(1.5, 9.5) for _ in range(25)]
+    values = [10 ** random.gauss(random.choice(centres), 0.2) for _ in range(random.randint(150, 450))]
+    values += [10 ** random.uniform(1.5, 9.5) for _ in range(15)]
     return Histogram.of(round(value) for value in values)
 
 

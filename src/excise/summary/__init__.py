@@ -23,9 +23,14 @@ from excise.summary._parts import (
 from excise.summary._summary import Summary
 from excise.summary.build import SummaryBuilder
 from excise.summary.histogram import Histogram, bucket_of
+from excise.summary.reader import SummaryFile, decode_segments, is_summaries, read_summaries
+from excise.summary.schema import SummaryError
+from excise.summary.segment import SegmentEncoder, encode_segment, fit
+from excise.summary.writer import SummaryWriter
 
 __all__ = [
     "ALL_STATES", "CLASS_NAMES", "Cell", "CellKey", "Helper", "HelperKey", "Histogram", "LengthKey", "Program",
-    "Source", "Span", "StackKey", "StackTime", "Summary", "SummaryBuilder", "TaxError", "bucket_of", "class_name",
-    "compact", "merge", "stage_of",
+    "SegmentEncoder", "Source", "Span", "StackKey", "StackTime", "Summary", "SummaryBuilder", "SummaryError",
+    "SummaryFile", "SummaryWriter", "TaxError", "bucket_of", "class_name", "compact", "decode_segments",
+    "encode_segment", "fit", "is_summaries", "merge", "read_summaries", "stage_of",
 ]

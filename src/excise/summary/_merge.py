@@ -88,7 +88,7 @@ def _known_sum(a: int | None, b: int | None) -> int | None:
 def _tax_error(a: TaxError | None, b: TaxError | None) -> TaxError | None:
     if a is None or b is None:
         return None
-    return TaxError(a.compute_us2 + b.compute_us2, a.busy_us2 + b.busy_us2, a.covariance_us2 + b.covariance_us2)
+    return TaxError(a.compute_us2 + b.compute_us2, a.tax_us2 + b.tax_us2, a.covariance_us2 + b.covariance_us2)
 
 
 def _helper(a: Helper, b: Helper) -> Helper:

@@ -59,11 +59,12 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class TaxError:
-    """What the AI tax's error is made of: variances and covariance, µs², of compute and of all but idle and handoff."""
+    """What the AI tax's error is made of: variances and covariance, µs², of compute and of the tax, which is the rest
+    but idle and handoff. (Not of busy time, their sum: its terms would cancel out, and leave rounding errors.)"""
 
     compute_us2: int
-    busy_us2: int
-    covariance_us2: int  # may be negative
+    tax_us2: int
+    covariance_us2: int  # mostly negative: what is not the one is the other
 
 
 NO_TAX_ERROR: Final = TaxError(0, 0, 0)

@@ -83,8 +83,9 @@ class Summary:
         error = self.tax_error
         if error is None or not busy_us:
             return None
-        r = self.stages_ns()["compute"] / 1e3 / busy_us
-        variance = error.compute_us2 - 2 * r * error.covariance_us2 + r * r * error.busy_us2
+        c = self.stages_ns()["compute"] / 1e3 / busy_us
+        t = 1 - c
+        variance = t * t * error.compute_us2 + c * c * error.tax_us2 - 2 * t * c * error.covariance_us2
         return math.sqrt(max(variance, 0.0)) / busy_us
 
     def stages_se_ns(self) -> dict[str, float | None]:

@@ -77,15 +77,17 @@ class SummaryBuilder:
         before = self._variance.get(key, 0)
         self._variance[key] = None if before is None or variance_us2 is None else before + variance_us2
 
-    def errors(self, stages_us2: Mapping[str, float | None], compute_us2: float, busy_us2: float,
+    def errors(self, stages_us2: Mapping[str, float | None], compute_us2: float, tax_us2: float,
                covariance_us2: float) -> None:
-        """Variances of the stages' sums, of compute's and of busy time's, and the covariance of these two (TaxError).
+        """Variances of the stages' sums, of compute's and of the tax's, and the covariance of these two (TaxError).
 
         Not finite, or never called: unknown.
         """
         self._stage_variances = {stage: _variance(value) for stage, value in stages_us2.items()}
-        tax = (compute_us2, busy_us2, covariance_us2)
-        self._tax_error = TaxError(*map(round, tax)) if all(map(math.isfinite, tax)) else None
+        compute, tax = _variance(compute_us2), _variance(tax_us2)
+        both = _variance(abs(covariance_us2))
+        if compute is not None and tax is not None and both is not None:
+            self._tax_error = TaxError(compute, tax, both if covariance_us2 > 0 else -both)
 
     def helper(self, process: int, library: str, threads: int, states_ns: Mapping[str, float]) -> None:
         rounded = {state: max(round(ns), 0) for state, ns in states_ns.items() if ns >= 0.5}
@@ -150,4 +152,10 @@ class SummaryBuilder:
 
 
 def _variance(value: float | None) -> int | None:
-    return None if value is None or not math.isfinite(value) else max(round(value), 0)
+    """To 7 significant bits, upwards: an error is not known better than by a part in a hundred, and is sent as
+    few bytes."""
+    if value is None or not math.isfinite(value):
+        return None
+    whole = max(math.ceil(value), 0)
+    shift = max(whole.bit_length() - 7, 0)
+    return -(-whole >> shift) << shift
