@@ -25,11 +25,10 @@ from excise.summary._parts import (
 )
 from excise.summary._summary import Summary
 from excise.summary._varint import Column, unpack, unrounded, unzigzag
-from excise.summary.histogram import MAX_SCALE, Histogram
+from excise.summary.histogram import LOWEST_BUCKET, MAX_OCTAVES, MAX_SCALE, Histogram
 from excise.summary.numbers import TABLES
 from excise.summary.schema import SUMMARY, SUMMARY_KEYS
 
-_MAX_BUCKET: Final = 1 << 15  # 2^(2^15 / 2^8) ns = 2^128 ns
 _MAX_COUNT: Final = 1 << 62
 _FORMS: Final = {k.name: k.form for k in SUMMARY}
 
@@ -128,11 +127,11 @@ class _Body:
                 raise Damaged("a histogram is malformed")
             buckets: dict[int, int] = {}
             steps, counts = self.columns["buckets"].some(size), self.columns["bucket_counts"].some(size)
-            bucket = unzigzag(steps[0]) - steps[0] - 1
+            bucket = LOWEST_BUCKET - 1
             for step, count in zip(steps, counts, strict=True):
                 bucket += step + 1
                 buckets[bucket] = count + 1
-            if not -_MAX_BUCKET <= min(buckets) <= bucket <= _MAX_BUCKET:
+            if bucket >= MAX_OCTAVES << scale:
                 raise Damaged("a histogram is malformed")
             cls, state = self._names(number, width, 1)
             self.lengths[LengthKey(process, cls, state)] = Histogram(scale, buckets)

@@ -10,6 +10,7 @@ from excise.summary._lists import Lists
 from excise.summary._parts import CellKey, HelperKey, LengthKey
 from excise.summary._summary import Summary
 from excise.summary._varint import pack, rounded, zigzag
+from excise.summary.histogram import LOWEST_BUCKET
 from excise.summary.numbers import TABLES, Numbers
 from excise.summary.schema import SUMMARY_KEYS
 
@@ -115,12 +116,12 @@ def _stacks(stacks: Mapping[int, tuple[int, int]], columns: _Columns) -> None:
 
 def _buckets(buckets: Mapping[int, int], columns: _Columns) -> None:
     numbers = sorted(buckets)
-    columns["buckets"] += [zigzag(n) if i == 0 else n - numbers[i - 1] - 1 for i, n in enumerate(numbers)]
+    columns["buckets"] += _steps(numbers, LOWEST_BUCKET - 1)
     columns["bucket_counts"] += [buckets[n] - 1 for n in numbers]
 
 
-def _steps(ascending: Iterable[int]) -> list[int]:
-    out, before = [], -1
+def _steps(ascending: Iterable[int], before: int = -1) -> list[int]:
+    out = []
     for number in ascending:
         out.append(number - before - 1)
         before = number

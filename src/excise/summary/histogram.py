@@ -12,6 +12,8 @@ SCALE: Final = 4
 """16 buckets an octave: a bucket's end is 4.4 % above its start."""
 
 MAX_SCALE: Final = 8
+MAX_OCTAVES: Final = 128  # so that a length is at most 2^128 ns
+LOWEST_BUCKET: Final = -1  # of 1 ns, at every scale
 
 
 def _ends(scale: int) -> tuple[int, ...]:
@@ -53,7 +55,7 @@ class Histogram:
         return cls(SCALE, buckets)
 
     @classmethod
-    def of_counts(cls, counts: Iterable[int], first_bucket: int = -1, scale: int = SCALE) -> Histogram:
+    def of_counts(cls, counts: Iterable[int], first_bucket: int = LOWEST_BUCKET, scale: int = SCALE) -> Histogram:
         """From a dense row of counts, the first of which is `first_bucket`'s."""
         return cls(scale, {first_bucket + i: int(count) for i, count in enumerate(counts) if count})
 

@@ -71,7 +71,7 @@ SUMMARY: Final = (
     Key(17, "length_counts", "column", "by process: how many histograms"),
     Key(18, "lengths", "column", "by histogram, 3 values each: class × (number of states + 1) + (state + 1, or 0 for "
         "all), as `cells` less the one before less 1; scale; how many buckets"),
-    Key(19, "buckets", "column", "by bucket: the first of a histogram as signed, any other less the one before less 1"),
+    Key(19, "buckets", "column", "by bucket: less the one before in this histogram, less 1 (before the first: -2)"),
     Key(20, "bucket_counts", "column", "by bucket: its count less 1"),
     Key(21, "stack_counts", "column", "by cell: how many stacks"),
     Key(22, "stacks", "column", "by stack: its number, less that of the one before in this cell, less 1"),
