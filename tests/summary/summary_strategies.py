@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from excise.frames import Frame
@@ -25,6 +26,9 @@ from excise.summary import (
 from excise.summary._merge import join_spans
 from excise.summary.ids import capabilities_id, clean, frame_id, process_id, source_id, stack_id
 from excise.summary.numbers import TABLES
+
+UNHURRIED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Machines may be busy: how long an example takes says nothing."""
 
 TIMES = st.one_of(st.integers(0, 300), st.integers(0, 1 << 40), st.integers(0, 1 << 100))
 COUNTS = st.one_of(st.integers(0, 300), st.integers(0, 1 << 66))

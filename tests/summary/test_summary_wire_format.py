@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from independent_decoder import decode
-from summary_strategies import summaries
+from summary_strategies import UNHURRIED, summaries
 from tiny_example import tiny, tiny_file
 from typical_summary import windows
 
@@ -72,6 +72,7 @@ def test_a_decoder_written_from_the_page_reads_a_servers_windows() -> None:
     assert decode(encode_segment(made) + encode_segment(made[:1])) == [as_plain(s) for s in (*made, made[0])]
 
 
+@UNHURRIED
 @given(summaries())
 def test_a_decoder_written_from_the_page_reads_any(summary: Summary) -> None:
     assert decode(encode_segment([summary])) == [as_plain(summary)]

@@ -24,8 +24,8 @@ def tiny() -> Summary:
     builder.helper(process, "libgomp.so.1", 4, {"running": 300})
     builder.lengths(process, "idle", "", Histogram.of([1000, 1000, 2000]))
     builder.errors({"logging": 4}, 0, 4, 0)
-    return builder.build(kpis={"cpu_ns": 1500, "rss_bytes": None}, quality={"samples": 3}, cost={}, lost={"ring_full": 1},
-                         steps={})
+    return builder.build(kpis={"cpu_ns": 1500, "rss_bytes": None}, quality={"samples": 3}, cost={},
+                         lost={"ring_full": 1}, steps={})
 
 
 def tiny_file() -> bytes:

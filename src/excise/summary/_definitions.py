@@ -19,10 +19,10 @@ from excise.summary.ids import (
 )
 from excise.summary.schema import DEFINITION_KEYS as D
 
-MAX_DEFINED: Final = 1 << 18
+MAX_DEFINED: Final = 1 << 17
 """Of a kind, in one segment: bounds what a reader holds. A segment of an hour has some thousands."""
 
-MAX_STACK_FRAMES: Final = 1 << 22
+MAX_STACK_FRAMES: Final = 1 << 20
 """Of all stacks of a segment."""
 
 MAX_TEXT_TOTAL_BYTES: Final = 32 << 20
@@ -40,6 +40,7 @@ class Numbering:
         self._kinds = {kind: i for i, kind in enumerate(frame_kinds)}
         self._numbers: dict[tuple[str, object], int] = {}
         self._counts: dict[str, int] = {}
+        self._stack_frames = 0
         self._strings: list[str] = []
         self._columns: dict[str, list[int]] = {}
         self._previous: dict[str, int] = {}
@@ -58,6 +59,9 @@ class Numbering:
 
     def stack(self, number: int, frames: list[int]) -> int:
         def define() -> None:
+            self._stack_frames += len(frames)
+            if self._stack_frames > MAX_STACK_FRAMES:
+                raise ValueError(f"stacks of more than {MAX_STACK_FRAMES} frames: compact it")
             self._put("stack_lengths", len(frames))
             self._put("stack_frames", *frames)
 
@@ -99,8 +103,13 @@ class Numbering:
             known = self._numbers[kind, key] = self._counts.get(kind, 0)
             self._counts[kind] = known + 1
             if known >= MAX_DEFINED:
-                raise ValueError(f"more than {MAX_DEFINED} definitions of a {kind}")
+                raise ValueError(f"more than {MAX_DEFINED} definitions of a {kind}: compact it")
         return known
+
+    def half_full(self) -> bool:
+        """Time for another segment."""
+        defined = max(self._counts.values(), default=0)
+        return defined > MAX_DEFINED // 2 or self._stack_frames > MAX_STACK_FRAMES // 2
 
     def _put(self, name: str, *values: int) -> None:
         column = self._columns.setdefault(name, [])

@@ -91,7 +91,11 @@ class SummaryBuilder:
 
     def helper(self, process: int, library: str, threads: int, states_ns: Mapping[str, float]) -> None:
         rounded = {state: max(round(ns), 0) for state, ns in states_ns.items() if ns >= 0.5}
-        self._helpers[HelperKey(process, clean(library))] = Helper(threads, rounded)
+        key = HelperKey(process, clean(library))
+        before = self._helpers.get(key, Helper(0, {}))
+        for state, ns in before.states_ns.items():
+            rounded[state] = rounded.get(state, 0) + ns
+        self._helpers[key] = Helper(before.threads + threads, rounded)
 
     def lengths(self, process: int, cls: str, state: str, histogram: Histogram) -> None:
         """Lengths of slices; `state` may be ALL_STATES. Empty ones are left out."""
@@ -126,7 +130,7 @@ class SummaryBuilder:
 
     def _stacks(self, cells: Mapping[CellKey, Cell]) -> dict[StackKey, StackTime]:
         """Rounded down; what floating point put above the cell, a few ns, is taken off the heaviest."""
-        out = {key: math.floor(ns) for key, ns in self._stack_ns.items()}
+        out = {key: max(math.floor(ns), 0) for key, ns in self._stack_ns.items()}
         left = {key: cell.ns for key, cell in cells.items()}
         for key, ns in out.items():
             left[CellKey(*key[:3])] -= ns

@@ -33,11 +33,10 @@ class SegmentEncoder:
         """Its bytes, to be written behind those of the last call. ValueError: does not fit the format; the stream is
         as it was."""
         lists = self._lists.covering(summary)
-        if self._numbering is not None and lists == self._lists and all(
-                held < most for held, most in zip(self._held, self._most, strict=True)):
-            head, numbering = b"", self._numbering
-        else:
+        if self._numbering is None or lists != self._lists or self._full(self._numbering):
             head, numbering = _head(lists), Numbering(lists.frame_kinds)
+        else:
+            head, numbering = b"", self._numbering
         try:
             out = head + _frames(summary, numbering, lists)
         except BaseException:
@@ -46,6 +45,9 @@ class SegmentEncoder:
         count, size = self._held if not head else (0, 0)
         self._lists, self._numbering, self._held = lists, numbering, (count + 1, size + len(out))
         return out
+
+    def _full(self, numbering: Numbering) -> bool:
+        return numbering.half_full() or any(held >= most for held, most in zip(self._held, self._most, strict=True))
 
 
 def encode_segment(summaries: Iterable[Summary]) -> bytes:
