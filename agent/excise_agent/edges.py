@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from excise.names import KERNEL_STATE_ID
-from excise.records import REC_WAIT, THREAD_DEAD, THREAD_DTYPE, THREAD_SNAPSHOT
+from excise.records import REC_WAIT, THREAD_DEAD, THREAD_DTYPE, THREAD_SNAPSHOT, WEIGHT_ONE
 from excise_agent.bpf import Map
 
 RUNNING, RUNNABLE = KERNEL_STATE_ID["running"], KERNEL_STATE_ID["runnable"]
@@ -31,7 +31,8 @@ class Edge:
     `host_tids` (n,): the kernel's own numbers, 0 unknown.
     `open_runnable_ns` (n,): the part of runnable that is still open: the scheduler counts a wait when it ends.
     `unsure_ns` (n,): the part of running that the snapshot took for running and that may turn out to have been runnable
-    (THREAD_WAS_RUNNABLE). `open_keys` (m, 6) and `open_sums` (m, 3) are the open waits as folded rows (count 0).
+    (THREAD_WAS_RUNNABLE). `open_keys` (m, 6) and `open_sums` (m, 3) are the open waits as folded rows (count 0), as
+    far as their stack was walked.
     """
 
     now_ns: int
@@ -83,7 +84,7 @@ def edge_of(tids: NDArray[np.uint32], v: NDArray[np.void], now_ns: int) -> Edge:
     state_ns[rows, RUNNABLE] += waiting_for_cpu
     open_runnable_ns = np.where(alive & (state == RUNNABLE), elapsed, waiting_for_cpu)
     unsure_ns = np.where((state == RUNNING) & (v["in_ns"] == 0) & ((v["flags"] & THREAD_SNAPSHOT) != 0), elapsed, 0)
-    keep = alive & (state != RUNNING) & (elapsed > 0)
+    keep = alive & (state != RUNNING) & (elapsed > 0) & (v["weight"] > 0)
     w = v[keep]
     keys = np.zeros((len(w), 6), np.uint64)
     keys[:, 0] = (
@@ -102,8 +103,8 @@ def edge_of(tids: NDArray[np.uint32], v: NDArray[np.void], now_ns: int) -> Edge:
     keys[:, 3] = w["stack"]
     keys[:, 5] = w["ip"]
     sums = np.zeros((len(w), 3), np.int64)
-    sums[:, 1] = in_state[keep]
-    sums[:, 2] = waiting_for_cpu[keep]
+    sums[:, 1] = in_state[keep] * w["weight"] // WEIGHT_ONE
+    sums[:, 2] = waiting_for_cpu[keep] * w["weight"] // WEIGHT_ONE
     return Edge(
         now_ns,
         tids,

@@ -29,6 +29,7 @@ from excise.records import (
     THREAD_CARRIER,
     THREAD_DTYPE,
     THREAD_SNAPSHOT,
+    WEIGHT_ONE,
 )
 from excise_agent import bpf
 from excise_agent.collectors.bpf import TaskRecord
@@ -57,6 +58,7 @@ class Targets:
     """Owner of the `procs` and `threads` maps."""
 
     def __init__(self, probes: Probes, names: PythonNames, interner: Interner, children: bool) -> None:
+        self._probes = probes
         self._procs = probes.maps["procs"]
         self._threads = probes.maps["threads"]
         self._names = names
@@ -229,10 +231,12 @@ class Targets:
             value["pid"], value["state"], value["fd_class"], value["fd"] = pid, seen.state, seen.fd_class, seen.fd
             value["syscall"], value["wait_flags"], value["ip"] = seen.syscall, seen.flags, seen.ip
             value["since_ns"] = value["born_ns"] = now
+            value["weight"] = WEIGHT_ONE
             value["flags"] = THREAD_SNAPSHOT | (THREAD_CARRIER if chain else 0)
             if chain:
                 value["stack"] = stack_hash(chain)
                 self.chains[int(value["stack"])] = (pid, chain)
+            self._probes.mark_watched(tid)
             try:
                 self._threads.update(struct.pack("<I", tid), value.tobytes(), bpf.BPF_NOEXIST)
             except bpf.BpfError as err:
