@@ -165,7 +165,7 @@ def test_bombs_within_the_limits_stay_bounded(bomb: bytes) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert "is damaged at byte" in error
-    assert peak < 192 << 20
+    assert peak < 96 << 20
 
 
 def test_a_claimed_length_is_not_allocated() -> None:
