@@ -59,20 +59,16 @@ def bucket_of(ns: Any) -> Any:
     """The bucket b with 2^(b/16) < ns <= 2^((b+1)/16); -1 for 0 and 1."""
     if ns <= nb.uint64(1):
         return -1
-    high, width = 0, 32
-    while width:
-        if ns >> nb.uint64(high + width):
-            high += width
-        width >>= 1
+    high, rest = 0, ns  # without branches: lengths are of any size, none of which the CPU guesses
+    for power in (5, 4, 3, 2, 1, 0):
+        step = nb.int64(rest >> nb.uint64(1 << power) != nb.uint64(0)) << power
+        rest >>= nb.uint64(step)
+        high += step
     mantissa = ns << nb.uint64(63 - high)
-    low, over = 0, _BUCKETS  # the number of roots below the mantissa
-    while low < over:
-        middle = (low + over) >> 1
-        if mantissa > _ROOTS[middle]:
-            low = middle + 1
-        else:
-            over = middle
-    return high * _BUCKETS + low - 1
+    below = 0  # roots below the mantissa
+    for k in range(_BUCKETS):
+        below += nb.int64(mantissa > _ROOTS[k])
+    return high * _BUCKETS + below - 1
 
 
 @kernel("i8(u8,i8)")
