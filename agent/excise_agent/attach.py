@@ -282,10 +282,15 @@ class Watch:
         self._lost = now
         return new
 
+    def _forget_losses(self) -> None:
+        """Records that were lost before the window are not of it; what is untracked stays so."""
+        if self._probes is not None:
+            self._lost |= {n: lost for n, lost in self._probes.drops().items() if not n.endswith("_untracked")}
+
     def _begin_window(self) -> int:
         edge = self._books.begin()
         self._collector.take_counts()
-        self._new_losses()  # what was lost before is not of this window
+        self._forget_losses()
         self._timers.follow(usable_cpus(edge.keys()))
         self._batch_ns = edge.now_ns
         self._counters = read_counters(self._targets.pids(alive=False), edge.now_ns)

@@ -12,7 +12,7 @@ SECOND_NS = 1_000_000_000
 
 @dataclass
 class Plant:
-    """`switches_hz` of the target, `cores` that it uses; what a walked and a bare switch cost, and the agent at rest."""
+    """`switches_hz` of the target, `cores` that it uses; what a walked and a bare switch cost, and the agent."""
 
     switches_hz: float
     cores: float = 1.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from excise_agent.duty import LEAST_ON_NS, PERIOD_NS, Duty
@@ -29,7 +31,7 @@ def test_the_hooks_are_on_for_that_share_of_the_time(ratio: float) -> None:
 
 def test_phases_follow_one_another_and_lie_anywhere_in_their_period() -> None:
     seen = phases(Duty(1 / 4), 400)
-    assert all(a[1] <= b[0] for a, b in zip(seen, seen[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in pairwise(seen))
     places = [begin % PERIOD_NS / PERIOD_NS for begin, _ in seen]
     assert min(places) < 0.1 and max(places) > 0.6
 

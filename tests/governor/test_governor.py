@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,7 +64,7 @@ def test_it_does_not_swing_between_two_steps() -> None:
     plant = Plant(9_000, noise=0.3)
     governor = begun(plant)
     seen = [step for step, _ in run(governor, plant, 300)]
-    changes = sum(a is not b for a, b in zip(seen[60:], seen[61:], strict=False))
+    changes = sum(a is not b for a, b in pairwise(seen[60:]))
     assert changes <= 24  # a try now and then, at longer and longer intervals
 
 
