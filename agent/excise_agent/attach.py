@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from excise import __version__
-from excise.batch import Batch, End, Header, Item, Totals
+from excise.batch import Batch, Cost, End, Header, Item, Totals
 from excise.names import DROPS
 from excise.records import TASK_EXEC, THREAD_CARRIER, WATCHED_SLOTS
 from excise_agent.activity import Look
@@ -24,7 +24,7 @@ from excise_agent.governor import DEFAULT_BUDGET_RATIO, Governor, Step
 from excise_agent.host import describe_host, read_boot_id, read_cpu_ns
 from excise_agent.host_counters import host_sample, read_counters
 from excise_agent.interner import Interner
-from excise_agent.loader import Probes, Sizes
+from excise_agent.loader import Probes, Sizes, pid_namespace
 from excise_agent.namer import Namer
 from excise_agent.pool_owner import PoolOwners
 from excise_agent.spending import PROGRAMS, Meter
@@ -33,7 +33,6 @@ from excise_agent.timers import Timers
 
 BATCH_S = 1.0
 FIRST_TOTALS_NS = 900_000_000
-TOTALS_NS = 10_000_000_000  # windows of a long watch: what a crash can take with it
 QUIET_DRAIN_S = 0.2  # while no new stack and no new process comes; code that is to be named may be freed meanwhile
 DRAIN_S = 0.1  # 2 MB hold 26 000 records: enough for 100 ms of 260 000 records/s
 MIN_DRAIN_S = 0.005
@@ -50,6 +49,7 @@ class Options:
     rate_hz: float = 99.0
     children: bool = True
     budget_ratio: float | None = DEFAULT_BUDGET_RATIO
+    window_s: float = 10.0  # of a long watch: what a crash can take with it
     sizes: Sizes = field(default_factory=Sizes)
 
 
@@ -74,6 +74,7 @@ class Watch:
         self._lost = dict.fromkeys(DROPS, 0)
         self._unknown_records = 0
         self._batch_ns = self._next_alarm_ns = self._account_ns = 0
+        self._told: dict[str, int] = {}  # our cost at the last window's end
         self._cpu_ns: dict[int, int] = {}  # of the target, by process, when it was last looked at
         self._news = False  # whether the last look brought a new stack or process
         self._stop_r, self._stop_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -157,10 +158,11 @@ class Watch:
                 samples, waits = samples + s, waits + w
                 self._housekeeping()
                 self._account()
-                if time.monotonic_ns() - self._books.start_ns > (TOTALS_NS if self._windows else FIRST_TOTALS_NS):
+                if time.monotonic_ns() >= self._window_end_ns():
                     self._close_window()
                 progress(time.monotonic() - self._start_ns / 1e9, samples, waits)
-        self._end_window()
+        self._close_window(reopen=False)
+        self._tell_cost()
         self._send_end(reason)
 
     def close(self) -> None:
@@ -176,6 +178,16 @@ class Watch:
         self._stop_r = self._stop_w = self._pidfd = -1
 
     # -- the loop's parts
+
+    def _window_end_ns(self) -> int:
+        """Windows end at multiples of their length by the wall clock; the first totals come early, lest a recording
+        that is cut off has none."""
+        if not self._windows:
+            return self._start_ns + FIRST_TOTALS_NS
+        length = round(self.options.window_s * 1e9)
+        offset = time.time_ns() - time.monotonic_ns()
+        return ((self._books.start_ns + offset) // length + 1) * length - offset
+
 
     def _backlog(self) -> float:
         ring = self._probes.ring if self._probes else None
@@ -255,9 +267,21 @@ class Watch:
                 start_wall_ns=time.time_ns(),
                 start_mono_ns=time.monotonic_ns(),
                 rate_hz=self.options.rate_hz,
+                capabilities=self._capabilities(),
                 version=__version__,
             )
         )
+
+    def _capabilities(self) -> dict[str, Any]:
+        """What this host and this user let us see; summaries carry its fingerprint."""
+        assert self._probes is not None
+        return {
+            "kernel": ".".join(os.uname().release.split(".")[:2]),
+            "typed_hooks": self._probes.typed,
+            "kernel_symbols": self._names.names_kernel,
+            "host_pids": pid_namespace()["NS_INO"] == 0,
+            "tick_cost": self._tick_ns > 0,
+        }
 
     def _send_batch(self, end_ns: int = 0) -> tuple[int, int]:
         folded = self._collector.fold.take_rows()
@@ -302,7 +326,12 @@ class Watch:
         now = closed.edge.now_ns
         self._name_threads(closed.edge)
         self._send_batch(now)
-        self._target_ns += int(closed.totals["state_ns"][:, RUNNING].sum())
+        target_ns = int(closed.totals["state_ns"][:, RUNNING].sum())
+        self._target_ns += target_ns
+        counters = read_counters(self._targets.pids(alive=False), now)
+        self._send(host_sample(self._counters, counters))
+        self._counters = counters
+        self._send(self._cost(closed.start_ns, now, target_ns))
         self._send(Totals(closed.start_ns, now, closed.totals))
         self._windows += 1
         if reopen:
@@ -319,11 +348,6 @@ class Watch:
             if tid == pid:
                 self._targets.note_host_pid(tid, int(edge.host_tids[i]))
         self._pools.close()
-
-    def _end_window(self) -> None:
-        now = self._close_window().edge.now_ns
-        self._send(host_sample(self._counters, read_counters(self._targets.pids(alive=False), now)))
-        self._tell_cost()
 
     # -- what it costs
 
@@ -382,10 +406,24 @@ class Watch:
             self._books.set_duty(step.duty_ratio)
         self._thin(step)
 
-    def _tell_cost(self) -> None:
-        """Our cost as a share of the target's CPU: our processes, the programs, the timer's ticks."""
+    def _cost(self, start_ns: int, end_ns: int, target_ns: int) -> Cost:
+        """What this window cost. An account is taken at its end, so that windows share nothing."""
         self._account_ns = time.monotonic_ns()
         self._governor.account(self._meter.take(self._account_ns, self._target_cpu_ns(), self._timers.samples_hz))
+        sums = {
+            "agent_ns": self._meter.agent_ns,
+            "bpf_ns": round(sum(self._meter.programs_ns.values())),
+            "tick_ns": round(self._meter.ticks * self._tick_ns),
+            **self._governor.steps_ns,
+        }
+        grown = {name: ns - self._told.get(name, 0) for name, ns in sums.items()}
+        self._told = sums
+        parts = {name: grown.pop(name) for name in ("agent_ns", "bpf_ns", "tick_ns")}
+        steps_ns = {name: ns for name, ns in grown.items() if ns}
+        return Cost(start_ns, end_ns, {**parts, "target_cpu_ns": target_ns, "steps_ns": steps_ns})
+
+    def _tell_cost(self) -> None:
+        """Our cost as a share of the target's CPU: our processes, the programs, the timer's ticks."""
         meter, target_ns = self._meter, self._target_ns
 
         def ratio(ns: float) -> float | None:

@@ -19,8 +19,12 @@ from excise.recording import RecordingError, RecordingWriter
 from excise.report import Report
 from excise.session import Session
 from excise.stages import Rules
+from excise.summarize import Summarizer
+from excise.summary import Summary, SummaryError, SummaryWriter, fit
 from excise_agent.attach import Options, Watch
 from excise_agent.loader import LoadError
+
+SUMMARY_BYTES = 4096  # of a window and process, with its stacks, compressed
 
 
 def run_attach(
@@ -31,6 +35,8 @@ def run_attach(
     *,
     children: bool,
     record: str | None,
+    summaries: str | None,
+    window_s: float,
     rules: Rules,
     quiet: bool,
 ) -> Report:
@@ -39,6 +45,9 @@ def run_attach(
     session = Session(rules)
     sinks: list[Callable[[Item], None]] = [session.feed]
     writer = _open_recording(record)
+    summarizer = _open_summaries(summaries, rules, window_s)
+    if summarizer is not None:
+        sinks.append(summarizer.feed)
 
     def send(item: Item) -> None:
         for sink in sinks:
@@ -52,7 +61,7 @@ def run_attach(
                 writer = None
 
     notice: Callable[[str], None] = lambda text: click.echo(f"excise: {text}", err=True)  # noqa: E731
-    options = Options(pid, duration_s, rate_hz, children, budget_ratio)
+    options = Options(pid, duration_s, rate_hz, children, budget_ratio, window_s)
     watch = Watch(options, send, notice)
     # until there is something to report, a signal ends it at once
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -66,6 +75,8 @@ def run_attach(
         for number, handler in before.items():
             signal.signal(number, handler)
         watch.close()
+        if summarizer is not None:
+            summarizer.close()
         if writer is not None:
             try:
                 writer.close()
@@ -103,6 +114,25 @@ def _open_recording(path: str | None) -> RecordingWriter | None:
         return RecordingWriter(path)
     except RecordingError as err:
         raise CliError(str(err)) from err
+
+
+def _open_summaries(path: str | None, rules: Rules, window_s: float) -> Summarizer | None:
+    """A summary of each window into a file; one that cannot be written ends the file, and not the watch."""
+    if path is None:
+        return None
+    try:
+        writer = SummaryWriter(path)
+    except SummaryError as err:
+        raise CliError(str(err)) from err
+
+    def write(summary: Summary) -> None:
+        if not writer.failed:
+            try:
+                writer.write(fit(summary, SUMMARY_BYTES * len(summary.processes)))
+            except SummaryError as err:
+                click.echo(f"excise: {err}; the summaries end here, the report goes on", err=True)
+
+    return Summarizer(rules, write, round(window_s * 1e9))
 
 
 def _start(watch: Watch, pid: int) -> None:

@@ -103,6 +103,8 @@ class Rate(click.FloatRange):
 )
 @click.option("--no-children", is_flag=True, help="Watch this process only, not its descendants.")
 @click.option("--record", metavar="FILE.excise", help="Keep the stream, for excise report, flame, folded and dump.")
+@click.option("--summaries", metavar="FILE", help="Write a summary of each window, 4 KB a process; see excise dump.")
+@click.option("--window", type=Duration(), default="10s", show_default=True, help="Length of such a window.")
 @output_options
 def attach(
     pid: int,
@@ -111,6 +113,8 @@ def attach(
     budget: float | None,
     no_children: bool,
     record: str | None,
+    summaries: str | None,
+    window: float,
     stages: tuple[str, ...],
     quiet: bool,
     **outputs: Any,
@@ -123,8 +127,9 @@ def attach(
     sudo excise attach --pid 4242
     sudo excise attach --pid 4242 --duration 30s --flame flame.html --record run.excise
     sudo excise attach --pid 4242 --json - --quiet | jq .ai_tax_ratio
+    sudo excise attach --pid 4242 --duration 1h --summaries run.summaries --window 10s
     """
-    check_outputs(record, **outputs)
+    check_outputs(record, summaries, **outputs)
     if not may_trace():  # before the imports: they compile, and need a cache folder that such a user may lack
         raise CliError(
             f"attaching needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE: sudo excise attach --pid {pid}",
@@ -134,7 +139,16 @@ def attach(
         from excise_agent.attach_command import run_attach
 
     report = run_attach(
-        pid, duration, rate, budget, children=not no_children, record=record, rules=load_rules(stages), quiet=quiet
+        pid,
+        duration,
+        rate,
+        budget,
+        children=not no_children,
+        record=record,
+        summaries=summaries,
+        window_s=window,
+        rules=load_rules(stages),
+        quiet=quiet,
     )
     emit_report(report, quiet=quiet, **outputs)
 

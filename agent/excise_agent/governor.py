@@ -18,6 +18,7 @@ _FIXED_AGENT_CORES = 0.002
 _RECORDS_SHARE = 0.3  # of the agent's time, what goes with the number of records
 _REPAY_S = 4.0  # a debt is paid back over so long
 _SAVED_S = 2.0  # thrift is carried forward for so long
+_LEAST_SHARE = 0.25  # of the budget: what the levers act on is not pressed below that, however dear the rest is
 _CLIMB_STEPS = 3
 _PATIENCE_S, _MOST_PATIENCE_S = 2.0, 64.0
 _REMEMBERED_S = 30.0
@@ -132,14 +133,22 @@ class Governor:
     def _go_down(self, spent: Spent, allowed: float) -> None:
         if self._climbed and self._since_s < 2 * _PATIENCE_S:  # it was too early
             self._patience_s = min(2 * self._patience_s, _MOST_PATIENCE_S)
-        for i in range(self.at + 1, len(LADDER)):
-            if self._cost_at(i, spent) <= 0.9 * allowed or i == len(LADDER) - 1:
-                self._move(i)
+        for i in range(self.at, len(LADDER)):
+            if self._affordable(i, spent, 0.9 * allowed) or i == len(LADDER) - 1:
+                if i > self.at:
+                    self._move(i)
                 return
+
+    def _affordable(self, index: int, spent: Spent, allowed: float) -> bool:
+        """Whether a step keeps within what is allowed; or leaves little that a lever moves, for what the agent costs by
+        being there is not less when it sees less."""
+        levers, agent = self._cost_at(index, spent)
+        budget = self.budget_cores(spent.target_ns / spent.wall_ns)
+        return levers <= max(allowed - agent, _LEAST_SHARE * budget)
 
     def _climb(self, spent: Spent, allowed: float) -> None:
         for i in range(max(self.at - _CLIMB_STEPS, 0), self.at):
-            if self._cost_at(i, spent) <= 0.85 * allowed:
+            if self._affordable(i, spent, 0.85 * allowed) and not self._was_dear(i, allowed):
                 self._move(i)
                 self._climbed = True
                 return
@@ -149,18 +158,19 @@ class Governor:
     def _move(self, to: int) -> None:
         self.at, self._since_s, self._climbed = to, 0.0, False
 
-    def _cost_at(self, index: int, spent: Spent) -> float:
-        """In CPUs: what a step would cost now, by a model of the levers, or what it cost lately if that was more."""
+    def _cost_at(self, index: int, spent: Spent) -> tuple[float, float]:
+        """In CPUs, by a model of the levers: what a step would cost now in programs and ticks, and in our processes."""
         here, there = self.step, LADDER[index]
         switching = spent.switch_ns * _switch_factor(there) / _switch_factor(here)
         sampling = spent.sample_ns * there.rate_ratio / here.rate_ratio
         records = min(_records_factor(there) / _records_factor(here), 4.0)
         agent = spent.agent_ns * (1 - _RECORDS_SHARE + _RECORDS_SHARE * records)
-        cost = (switching + sampling + agent) / spent.wall_ns
+        return (switching + sampling) / spent.wall_ns, agent / spent.wall_ns
+
+    def _was_dear(self, index: int, allowed: float) -> bool:
+        """Whether this step cost more than is allowed when it was last taken, a moment ago."""
         known = self._known.get(index)
-        if index < self.at and known is not None and self._now_s - known[1] < _REMEMBERED_S:
-            return max(cost, known[0])
-        return cost
+        return known is not None and self._now_s - known[1] < _REMEMBERED_S and known[0] > allowed
 
 
 def _switch_factor(step: Step) -> float:

@@ -49,6 +49,7 @@ def host_sample(before: HostCounters, after: HostCounters) -> HostSample:
     span_ns = after.at_ns - before.at_ns
     cpu_ns = _grown(before.cpu_ns, after.cpu_ns)
     values: dict[str, Any] = {
+        "cpu_ns": cpu_ns,
         "cpus_used": cpu_ns / span_ns if cpu_ns is not None and span_ns > 0 else None,
         "throttled_ns": throttled_ns(before.limits, after.limits),
         "rss_bytes": after.rss_bytes,

@@ -40,6 +40,11 @@ class Namer:
         if kernel:
             self._kernel.load()
 
+    @property
+    def names_kernel(self) -> bool:
+        """Whether kernel frames have names on this host."""
+        return self._kernel.available
+
     def preload(self, pids: Sequence[int]) -> None:
         """The symbol tables of what is mapped: 0.1 s for an onnxruntime server; the rest waits until it is needed."""
         until_s = time.monotonic() + PRELOAD_S

@@ -123,7 +123,7 @@ class Totals:
 class HostSample:
     """Counters of the target's tree over a span. None: not measured.
 
-    Keys: cpus_used (ratio of one CPU, summed), throttled_ns, rss_bytes, disk_read_bytes, disk_write_bytes,
+    Keys: cpu_ns, cpus_used (ratio of one CPU, summed), throttled_ns, rss_bytes, disk_read_bytes, disk_write_bytes,
     net_in_bytes, net_out_bytes, listen_ports.
     """
 

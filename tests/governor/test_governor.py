@@ -79,6 +79,16 @@ def test_a_storm_that_begins_later_is_met_and_paid_back() -> None:
     assert mean_cores(after) < governor.budget_cores(1.0)
 
 
+def test_what_no_lever_moves_is_no_reason_to_see_less() -> None:
+    """An agent that costs more than the budget by being there: switches and samples are thinned to a part of it."""
+    plant = Plant(1_000, cores=0.5, agent_cores=0.008, sampling_cores=0.0002)
+    governor = begun(plant)
+    run(governor, plant, 60)
+    assert governor.step.duty_ratio == 1
+    switching = plant.cost_cores(governor.step) - plant.agent_cores - plant.sampling_cores
+    assert switching < 0.3 * governor.budget_cores(plant.cores)
+
+
 def test_no_budget_is_no_limit() -> None:
     governor = begun(Plant(400_000), None)
     run(governor, Plant(400_000), 10)

@@ -78,6 +78,8 @@ def quality_facts(report: Report) -> list[Fact]:
     facts.append(("unattributed", _unattributed_words(report)))
     facts.append(("schedstat", _closure_words(report)))
     facts.append(("own cost", _cost_words(report.overhead)))
+    if governed := _governor_words(report.overhead.get("governor")):
+        facts.append(("seen", governed))
     return facts
 
 
@@ -135,3 +137,16 @@ def _cost_words(overhead: dict[str, Any]) -> str:
         f"timer ticks {_or_unmeasured(percent, tick)} of the target's CPU; "
         f"start-up {NOT_MEASURED if startup is None else duration(startup * 1e9)} of CPU"
     )
+
+
+def _governor_words(governor: dict[str, Any] | None) -> str:
+    """What was left out to keep within the budget, and for how long."""
+    if not governor:
+        return ""
+    budget = governor.get("budget_ratio")
+    steps = sorted((governor.get("steps_ns") or {}).items(), key=lambda step: -step[1])
+    words = ", ".join(
+        printable(name) if len(steps) == 1 else f"{printable(name)} for {duration(ns)}" for name, ns in steps
+    )
+    limit = "no budget set" if budget is None else f"budget {percent(budget)} of the target's CPU"
+    return f"{words or 'everything'} ({limit})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -9,15 +10,17 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from excise.frames import Thread
 from excise.ledger.accumulate import Sums
 from excise.ledger.attribute import Attributor
+from excise.ledger.cell_errors import wait_variances
 from excise.ledger.classes import CLASSES
 from excise.ledger.definitions import Known
 from excise.ledger.estimate import Floats, Ints, RunningSplit, settle, split_running, split_stolen
 from excise.ledger.stacks import Whose, stack_cells
 from excise.ledger.table import SumTable
 from excise.ledger.tally import Tally, thread_words
-from excise.ledger.threads import Memory, Threads, who
+from excise.ledger.threads import Memory, Threads, strip_digits, who
 from excise.ledger.waits import Thinned, split_waits, total_errors
 from excise.names import KERNEL_STATE_ID
 from excise.stages import ThreadContext
@@ -52,12 +55,20 @@ class Accounted:
     cells: NDArray[np.void]
     whose: tuple[Whose, ...]
     lengths: NDArray[np.void]
+    wait_variances: Floats  # (T, S, C) ns^2, of off_cpu cell by cell
     covariance: Floats
     sampled: bool
     thinned: bool
     lost: dict[str, int]
     host: dict[str, Any]
     costs: dict[str, Any]
+
+    def helper_library(self, i: int, threads: Mapping[int, Thread]) -> str:
+        """Whose pool the thread with this index belongs to; `threads` by tid, as they were defined."""
+        pid, tid = self.threads.keys[i]
+        known = threads.get(tid)
+        library = self.threads.library[i] or (known.library if known is not None and known.pid == pid else "")
+        return library or f"unknown ({strip_digits(self.threads.names[i]) or 'unnamed'})"
 
     @cached_property
     def carrier_ns(self) -> Floats:
@@ -131,6 +142,7 @@ def account(tally: Tally, known: Known, attributor: Attributor, memory: Memory, 
         cells=cells,
         whose=whose,
         lengths=_lengths(lengths, slices, of_row, waits, threads),
+        wait_variances=wait_variances(off.ns, off.scale, sums.variances, totals["se_ns"]),
         covariance=covariance,
         sampled=bool(sums.samples[carrier].any()) or not state_ns[carrier, RUNNING].any(),
         thinned=thinned,

@@ -10,7 +10,7 @@ import numpy as np
 from excise.ledger.account import RUNNING, Accounted, account, classes_of
 from excise.ledger.classes import CLASSES
 from excise.ledger.stacks import wait_words
-from excise.ledger.threads import Memory, strip_digits
+from excise.ledger.threads import Memory
 from excise.names import KERNEL_STATE_ID, KERNEL_STATES, STAGES, STATES, SUBSTAGES, UNATTRIBUTED
 from excise.report import HelperRow, Report, StackRow, ThreadRow
 from excise.session import Session
@@ -30,7 +30,7 @@ def build_report(session: Session) -> Report:
         boot_id=session.header.boot_id,
         target=dict(session.header.target),
         processes=tuple(session.processes.values()),
-        host={**session.header.host, **{k: v for k, v in session.host.items() if k != "listen_ports"}},
+        host=_host(session),
         start_wall_ns=session.header.start_wall_ns,
         start_mono_ns=session.header.start_mono_ns,
         duration_ns=max(session.stop_ns - session.start_ns, 0),
@@ -48,6 +48,15 @@ def build_report(session: Session) -> Report:
         stacks=_stack_rows(session, found),
         notes=(*_notes(session), *_doubt(stages)),
     )
+
+
+def _host(session: Session) -> dict[str, Any]:
+    """Host facts and the counters of all windows. CPUs used are those of the whole span, not of its last window."""
+    seen = {k: v for k, v in session.host.items() if k != "listen_ports"}
+    span_ns = session.stop_ns - session.start_ns
+    if seen.get("cpu_ns") is not None and span_ns > 0:
+        seen["cpus_used"] = seen["cpu_ns"] / span_ns
+    return {**session.header.host, **seen} if session.header else seen
 
 
 def _ledger(
@@ -87,9 +96,7 @@ def _helpers(session: Session, found: Accounted) -> tuple[HelperRow, ...]:
     groups: dict[str, list[int]] = {}
     threads = found.threads
     for i in np.flatnonzero(~threads.carrier).tolist():
-        name = threads.library[i] or _pool(session, threads.keys[i])
-        name = name or f"unknown ({strip_digits(threads.names[i]) or 'unnamed'})"
-        groups.setdefault(name, []).append(i)
+        groups.setdefault(found.helper_library(i, session.threads), []).append(i)
     rows = [
         HelperRow(
             library=name,
@@ -100,11 +107,6 @@ def _helpers(session: Session, found: Accounted) -> tuple[HelperRow, ...]:
         for name, members in groups.items()
     ]
     return tuple(sorted(rows, key=lambda r: -r.cpu_ns))
-
-
-def _pool(session: Session, key: tuple[int, int]) -> str:
-    thread = session.threads.get(key[1])
-    return thread.library if thread is not None and thread.pid == key[0] else ""
 
 
 def _quality(stages: dict[str, dict[str, int | None]], found: Accounted) -> dict[str, Any]:
