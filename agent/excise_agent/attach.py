@@ -103,7 +103,7 @@ class Watch:
         self._names.prepare(kernel=options.rate_hz > 0)
         self._probes.attach()
         self._targets.add_tree(options.pid)
-        for hash_, (pid, frames) in self._targets.chains.items():
+        for hash_, (pid, frames) in self._targets.take_chains().items():
             self._names.name_chain(hash_, pid, frames)
         self._names.preload(self._targets.pids())
         cpus = sorted(
@@ -185,7 +185,7 @@ class Watch:
         return ring.backlog() / ring.size if ring else 0.0
 
     def _anyone_left(self) -> bool:
-        self._targets.forget_ended()
+        self._targets.mark_ended()
         return bool(self._targets.pids())
 
     def _pump(self, until_ns: int = 0) -> None:
@@ -224,14 +224,15 @@ class Watch:
         if self._probes is None:
             return
         edge = take_edge(self._probes.maps["threads"], time.monotonic_ns())
+        settled = self._targets.settled()  # a thread whose last switch-out was not traced ends with its process
         for i, tid in enumerate(edge.tids.tolist()):
             pid = int(edge.pids[i])
-            if edge.flags[i] & THREAD_DEAD:
+            if edge.flags[i] & THREAD_DEAD or pid in settled:
                 self._settle(pid, tid, int(edge.flags[i]))
                 self._bury(pid, tid, edge.state_ns[i], bool(edge.flags[i] & THREAD_CARRIER))
             elif not self._targets.knows(pid, tid):
                 self._targets.name_thread(pid, tid, bool(edge.flags[i] & THREAD_CARRIER))
-        for pid in self._targets.forget_ended():  # their files were held open; their rows went with the last batch
+        for pid in self._targets.forget_ended():  # their files were held open; their rows are sent
             self._names.forget(pid)
 
     def _bury(self, pid: int, tid: int, state_ns: NDArray[np.int64], carrier: bool) -> None:
