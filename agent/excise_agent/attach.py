@@ -34,6 +34,7 @@ from excise_agent.calibrate import tick_cost_ns
 from excise_agent.collectors.bpf import BpfCollector, StackRecord, TaskRecord
 from excise_agent.demangle import prepare_demangler
 from excise_agent.edges import RUNNABLE, RUNNING, Edge, open_row, take_edge
+from excise_agent.footprint import give_back, prepare_footprint
 from excise_agent.host import describe_host, read_allowed_cpus, read_boot_id, read_schedstat
 from excise_agent.host_counters import host_sample, read_counters
 from excise_agent.interner import Interner
@@ -96,6 +97,7 @@ class Watch:
         """Loads, attaches, finds the tree. Raises LoadError or OSError with the way out in the text."""
         options = self.options
         self._pidfd = os.pidfd_open(options.pid)
+        prepare_footprint()
         prepare_demangler()
         self._probes = Probes.load(options.sizes, self._notice)
         self._collector = BpfCollector(self._probes)
@@ -106,6 +108,7 @@ class Watch:
         for hash_, (pid, frames) in self._targets.take_chains().items():
             self._names.name_chain(hash_, pid, frames)
         self._names.preload(self._targets.pids())
+        give_back()
         cpus = sorted(
             set().union(*(read_allowed_cpus(pid) or () for pid in self._targets.pids())) or os.sched_getaffinity(0)
         )
@@ -281,6 +284,7 @@ class Watch:
         now["frame_gone"] += self._names.python.gone
         now["unknown_record"] += self._unknown_records
         now["stack_lost"] += self._names.stack_lost
+        now["names_full"] += self._interner.full
         new = {name: now[name] - self._lost[name] for name in DROPS if now[name] > self._lost[name]}
         self._lost = now
         return new
