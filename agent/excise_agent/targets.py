@@ -227,6 +227,8 @@ class Targets:
         gone = self.settled()
         for pid in gone - {self._root}:
             del self._watched[pid]
+        for pid in gone:
+            self._names.forget(pid)
         if gone:
             self._known_tids = {tid: t for tid, t in self._known_tids.items() if t.pid not in gone}
         self.mark_ended()
