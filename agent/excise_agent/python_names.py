@@ -23,6 +23,7 @@ _SPOT_BYTES = 250  # key, its numbers, the entry
 _CODE_BYTES = 500  # and the line table and the names
 _Code = tuple[int, int]  # address, key
 _Spot = tuple[int, int, int]  # address, key, byte offset of the instruction
+_FOREBEARS = 4  # generations; a worker of a fork server has two
 _SHIM = -1  # no frame of the program
 _LOST = CodeInfo("", "", 0, b"", 0, False)  # was no longer there when it was to be read
 
@@ -34,7 +35,7 @@ class _Image:
     owned: bool  # whether `memory` is its own to close, and not its parent's
     codes: Layers[_Code, CodeInfo]
     spots: Layers[_Spot, int]  # its frame's id
-    parent: Memory | None = None  # of the process it was forked from: the same code, should it end before it is read
+    forebears: tuple[Memory, ...] = ()  # it was forked from: the same code, should it end before it is read
 
 
 class PythonNames:
@@ -69,8 +70,9 @@ class PythonNames:
         except OSError:
             memory, owned = image.memory, False  # gone already; the parent has the same image
         self.forget(child)
+        forebears = (image.memory, *image.forebears)[:_FOREBEARS]
         self._images[child] = _Image(
-            image.interpreter, memory, owned, image.codes.copy(), image.spots.copy(), image.memory
+            image.interpreter, memory, owned, image.codes.copy(), image.spots.copy(), forebears
         )
 
     def forget(self, pid: int) -> None:
@@ -111,9 +113,7 @@ class PythonNames:
             return GONE
         info = image.codes.get((code, key))
         if info is None:
-            info = _read(image, image.memory, code, key)
-            if info is None and image.parent is not None:
-                info = _read(image, image.parent, code, key)
+            info = _read(image, code, key)
             if info is None:
                 self.gone += 1
                 info = _LOST
@@ -150,7 +150,10 @@ def _bytes_of(info: CodeInfo) -> int:
     return _CODE_BYTES + len(info.linetable) + len(info.filename) + len(info.qualname)
 
 
-def _read(image: _Image, memory: Memory, code: int, key: int) -> CodeInfo | None:
-    """The code object, if it is still the one that was walked."""
-    info = read_code(memory, image.interpreter.layout, code, image.interpreter.code_type)
-    return info if info is not None and info.key == key else None
+def _read(image: _Image, code: int, key: int) -> CodeInfo | None:
+    """The code object, where it is still the one that was walked."""
+    for memory in (image.memory, *image.forebears):
+        info = read_code(memory, image.interpreter.layout, code, image.interpreter.code_type)
+        if info is not None and info.key == key:
+            return info
+    return None

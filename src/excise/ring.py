@@ -38,7 +38,7 @@ _SLICE_BYTES = RAW_SLICE_DTYPE.itemsize
 _MULTIPLIER = 0x9E3779B97F4A7C15
 
 
-@nb.njit("u8(u8,u8)", inline="always")
+@nb.njit("u8(u8,u8)", inline="always", cache=True)
 def _mix(h: Any, x: Any) -> Any:
     return (h ^ x) * nb.uint64(_MULTIPLIER)
 

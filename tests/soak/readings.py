@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ class Reading:
     threads: int
     processes: int       # that the agent keeps
     names: int           # frames and stacks that the stream has ids for
+    blocks: int          # that Python's allocator has handed out, garbage collected: objects, about
 
 
 def memory_bytes() -> dict[str, int]:
@@ -46,6 +49,7 @@ def map_bytes(fds: Iterable[int]) -> dict[int, int]:
 
 
 def take_reading(children: int, probes: Probes, processes: int, names: int) -> Reading:
+    gc.collect()
     memory = memory_bytes()
     return Reading(
         children=children,
@@ -57,6 +61,7 @@ def take_reading(children: int, probes: Probes, processes: int, names: int) -> R
         threads=len(probes.maps["threads"].dump(THREAD_DTYPE)[0]),
         processes=processes,
         names=names,
+        blocks=sys.getallocatedblocks(),
     )
 
 

@@ -6,6 +6,7 @@ In a process of its own: its memory is the agent's. Prints a table, or with --js
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import threading
@@ -19,12 +20,12 @@ pin_numba_cache()
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bpf.dialogue import Dialogue  # noqa: E402
-from soak.readings import Reading, growth_per_child, take_reading  # noqa: E402
-
 from excise.batch import Batch, Definitions, Item  # noqa: E402
 from excise_agent.attach import Options, Watch  # noqa: E402
+from soak.readings import Reading, growth_per_child, take_reading  # noqa: E402
 
-SETTLE_S = 4.0  # until the last children of a step have left every table
+MOST_GROWTH_BYTES = 1_000_000  # of private dirty memory, per 10 000 children
+SETTLE_S = 60.0  # until the last children of a step have left every table: a window, and a batch or two
 
 
 class Soak:
@@ -49,12 +50,12 @@ class Soak:
                     self._drive(target, watch, show)
                 except BaseException as err:  # noqa: BLE001 - a thread's top frame; told below
                     failed.append(err)
-                finally:
+                with contextlib.suppress(OSError):  # it has failed by itself and is closed
                     watch.stop()
 
             try:
                 watch.start()
-                driver = threading.Thread(target=drive)
+                driver = threading.Thread(target=drive, daemon=True)
                 driver.start()
                 watch.run()
                 driver.join()
@@ -84,23 +85,23 @@ class Soak:
             self._read(done["children"], watch, show)
 
     def _read(self, children: int, watch: Watch, show: bool) -> None:
-        """When all but the parent have left; looks after each batch."""
+        """When all but the parent have left, and the window with their totals; looks after each batch."""
         targets, probes = watch._targets, watch._probes
         assert probes is not None
         with self._batch:
-            self._batch.wait_for(lambda: len(targets.pids(alive=False)) == 1, SETTLE_S)
+            self._batch.wait_for(lambda: len(targets.pids(alive=False)) == 1 and not watch._dead, SETTLE_S)
         reading = take_reading(children, probes, len(targets.pids(alive=False)), self._names)
         self.readings.append(reading)
         if show:
             print(row(reading), flush=True)
 
 
-COLUMNS = ("children", "PSS MB", "dirty MB", "fds", "maps MB", "procs", "threads", "processes", "names")
+COLUMNS = ("children", "PSS MB", "dirty MB", "fds", "maps MB", "procs", "threads", "processes", "names", "blocks")
 
 
 def row(r: Reading) -> str:
     cells = (r.children, f"{r.pss_bytes / 1e6:.2f}", f"{r.private_dirty_bytes / 1e6:.2f}", r.descriptors,
-             f"{r.map_bytes / 1e6:.2f}", r.procs, r.threads, r.processes, r.names)
+             f"{r.map_bytes / 1e6:.2f}", r.procs, r.threads, r.processes, r.names, r.blocks)
     return "".join(f"{cell!s:>10}" for cell in cells)
 
 
@@ -120,10 +121,11 @@ def main() -> None:
         print(json.dumps({"readings": [asdict(r) for r in soak.readings], "processes": soak.processes,
                           "slices": soak.slices, "lost": soak.lost}))
         return
-    later = soak.readings[len(soak.readings) // 4 :]
-    for field in ("pss_bytes", "private_dirty_bytes"):
-        print(f"{field}: {growth_per_child(later, field) * 10_000 / 1e6:+.2f} MB per 10 000 children, past the first quarter")
-    print(f"processes seen: {soak.processes}; rows: {soak.slices}; lost: {soak.lost or 'nothing'}")
+    growth = growth_per_child(soak.readings[len(soak.readings) // 4 :], "private_dirty_bytes") * 10_000
+    print(f"private dirty: {growth / 1e6:+.2f} MB per 10 000 children, past the first quarter (PSS is of others' doing "
+          f"too: who maps the same files); processes seen: {soak.processes}; lost: {soak.lost or 'nothing'}")
+    if options.children >= 10_000 and growth > MOST_GROWTH_BYTES:
+        sys.exit(f"it grows by more than {MOST_GROWTH_BYTES / 1e6:.0f} MB per 10 000 children")
 
 
 if __name__ == "__main__":

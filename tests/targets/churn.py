@@ -1,8 +1,8 @@
 """A parent of short-lived children: `python churn.py`. For every line {"children": N, "seconds": S} it makes N of them,
 spread over S seconds (0: as fast as they come), reaps all, and says {"children": how many so far, "seconds": taken}.
 
-Most run a few ms of the parent's own Python; some start threads, some have a child of their own, some exec: a C program,
-or another Python. Ends with its input. Runs on every CPython from 3.10 on, with the standard library alone.
+Most run a few ms of the parent's own Python; some start threads, some have a child of their own, some exec: a C
+program, or another Python. Ends with its input. Runs on every CPython from 3.10 on, with the standard library alone.
 """
 
 import json
