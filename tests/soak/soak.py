@@ -10,7 +10,7 @@ import contextlib
 import json
 import sys
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from excise_agent._numba_cache import pin_numba_cache
@@ -18,6 +18,8 @@ from excise_agent._numba_cache import pin_numba_cache
 pin_numba_cache()
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np  # noqa: E402
 
 from bpf.dialogue import Dialogue  # noqa: E402
 from excise.batch import Batch, Definitions, Item  # noqa: E402
@@ -55,6 +57,7 @@ class Soak:
 
             try:
                 watch.start()
+                touch_buffers(watch)
                 driver = threading.Thread(target=drive, daemon=True)
                 driver.start()
                 watch.run()
@@ -94,6 +97,15 @@ class Soak:
         self.readings.append(reading)
         if show:
             print(row(reading), flush=True)
+
+
+def touch_buffers(watch: Watch) -> None:
+    """Makes the fold's buffers present: they are of fixed size, and else show as growth whenever a batch is the largest
+    so far."""
+    for field in fields(watch._collector.fold):
+        buffer = getattr(watch._collector.fold, field.name)
+        if isinstance(buffer, np.ndarray):
+            buffer += buffer.dtype.type(0)
 
 
 COLUMNS = ("children", "PSS MB", "dirty MB", "fds", "maps MB", "procs", "threads", "processes", "names", "blocks")
