@@ -117,7 +117,7 @@ def _parse_line(line: bytes) -> Mapping | None:
     return Mapping(start, end, offset, dev, inode, os.fsdecode(path), deleted)
 
 
-@functools.lru_cache(4096)
+@functools.lru_cache(1024)
 def printable(text: str) -> str:
     """Text from a target, made safe to show: no surrogates, no control characters."""
     clean = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -23,7 +23,7 @@ from excise_agent.safe_open import Identity, Opened, Refused, open_link
 MAX_SYMBOLS_READ: Final = 4 << 20    # 96 MB of symbol table: beyond every library that we know of
 MAX_SYMBOLS_KEPT: Final = 1_500_000  # 18 MB; 40 MB while they are read. libtorch_cpu.so 2.13 has 350 000
 MAX_NAME_BYTES: Final = 4096
-MAX_NAMES: Final = 20_000            # names kept per file
+MAX_NAMES: Final = 4096              # names kept per file
 MAX_CRC_BYTES: Final = 512 << 20
 CHUNK_SYMBOLS: Final = 1 << 16
 MAX_GAP: Final = 64 << 10            # how far a symbol without a size reaches, when nothing follows

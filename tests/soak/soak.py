@@ -24,9 +24,8 @@ import numpy as np  # noqa: E402
 from bpf.dialogue import Dialogue  # noqa: E402
 from excise.batch import Batch, Definitions, Item  # noqa: E402
 from excise_agent.attach import Options, Watch  # noqa: E402
-from soak.readings import Reading, growth_per_child, take_reading  # noqa: E402
+from soak.readings import Reading, complaints, take_reading  # noqa: E402
 
-MOST_GROWTH_BYTES = 1_000_000  # of private dirty memory, per 10 000 children
 SETTLE_S = 60.0  # until the last children of a step have left every table: a window, and a batch or two
 
 
@@ -133,11 +132,10 @@ def main() -> None:
         print(json.dumps({"readings": [asdict(r) for r in soak.readings], "processes": soak.processes,
                           "slices": soak.slices, "lost": soak.lost}))
         return
-    growth = growth_per_child(soak.readings[len(soak.readings) // 4 :], "private_dirty_bytes") * 10_000
-    print(f"private dirty: {growth / 1e6:+.2f} MB per 10 000 children, past the first quarter (PSS is of others' doing "
-          f"too: who maps the same files); processes seen: {soak.processes}; lost: {soak.lost or 'nothing'}")
-    if options.children >= 10_000 and growth > MOST_GROWTH_BYTES:
-        sys.exit(f"it grows by more than {MOST_GROWTH_BYTES / 1e6:.0f} MB per 10 000 children")
+    print(f"processes seen: {soak.processes}; lost: {soak.lost or 'nothing'}")
+    print("PSS is of others' doing too: of whoever maps the same files")
+    if found := complaints(soak.readings):
+        sys.exit("soak: " + "; ".join(found))
 
 
 if __name__ == "__main__":
