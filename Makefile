@@ -47,7 +47,9 @@ lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: $(STAMP) ## the agent's own cost on this host
+bench: $(STAMP) ## cost on this host, and other profilers' beside it; writes docs/benchmarks.md
+	@$(BIN)/pip install --quiet --group bench
+	@command -v perf >/dev/null || $(SUDO) apt-get install -qq -y linux-perf >/dev/null 2>&1 || true  # the table says so
 	@$(BIN)/python tests/bench/bench.py
 
 soak: $(STAMP) ## an hour of 10 000 short-lived children: does the agent stay as it is?

@@ -107,8 +107,8 @@ def test_ring_records_are_whole_words_as_the_drain_reads_them() -> None:
 def test_the_time_words_of_a_slice_are_where_the_drain_expects_them() -> None:
     fields = records.RAW_SLICE_DTYPE.fields
     assert fields is not None
-    assert [fields[name][1] // 8 for name in ("ts_ns", "value_ns", "runnable_ns", "stack", "kstack", "ip", "weight")] == [
-        3, 4, 5, 6, 7, 8, 9]
+    names = ("ts_ns", "value_ns", "runnable_ns", "stack", "kstack", "ip", "weight")
+    assert [fields[name][1] // 8 for name in names] == [3, 4, 5, 6, 7, 8, 9]
     assert records.RAW_SLICE_DTYPE.itemsize == 80
 
 

@@ -55,6 +55,10 @@ def kernel_defines(btf: Btf) -> dict[str, int]:
     return defines
 
 
+TYPED_HOOKS = {"on_switch": "sched_switch", "on_waking": "sched_waking", "on_wakeup": "sched_wakeup"}
+"""Programs that may be loaded with the kernel's types, and their tracepoints: the ones that every switch runs."""
+
+
 def module_text(source: Path, seen: set[Path] | None = None) -> str:
     """The module with its own *.bpf.h in place: bcc rewrites map calls in the main file only."""
     seen = set() if seen is None else seen
@@ -78,8 +82,9 @@ def compile_probes(defines: dict[str, int]) -> dict[str, Any]:
     os.environ["BCC_KERNEL_SOURCE"] = str(probes / "include" / "shim")
     import bcc
 
+    btf = Btf.of_kernel()
     flags = [f"-I{probes / 'include'}"]
-    flags += [f"-D{k}={v}" for k, v in {**kernel_defines(Btf.of_kernel()), **defines}.items()]
+    flags += [f"-D{k}={v}" for k, v in {**kernel_defines(btf), **defines}.items()]
     module = bcc.BPF(text=module_text(probes / "bpf" / "excise.bpf.c"), cflags=flags)
     lib = bcc.libbcc.lib
     lib.bpf_table_name.restype = ctypes.c_char_p
@@ -105,7 +110,8 @@ def compile_probes(defines: dict[str, int]) -> dict[str, Any]:
             if code[at] == 0x18 and code[at + 1] >> 4 == 1:
                 fd = int.from_bytes(code[at + 4 : at + 8], "little", signed=True)
                 refs.append((at, fds[fd]))
-        programs[name] = {"code": bytes(code), "maps": refs}
+        hook = TYPED_HOOKS.get(name) if defines.get("TYPED") else None
+        programs[name] = {"code": bytes(code), "maps": refs, "type_id": btf.tracepoint(hook) if hook else 0}
     return {"programs": programs, "maps": maps, "bcc": getattr(bcc, "__version__", "")}
 
 

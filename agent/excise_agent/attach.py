@@ -3,45 +3,34 @@
 from __future__ import annotations
 
 import os
-import random
 import select
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from excise import __version__
-from excise.batch import (
-    TOTALS_DTYPE,
-    Batch,
-    End,
-    Header,
-    Item,
-    Totals,
-)
+from excise.batch import Batch, End, Header, Item, Totals
 from excise.names import DROPS
-from excise.records import (
-    TASK_EXEC,
-    THREAD_CARRIER,
-    THREAD_DEAD,
-    THREAD_RENUMBERED,
-    THREAD_WAS_RUNNABLE,
-)
+from excise.records import TASK_EXEC, THREAD_CARRIER, WATCHED_SLOTS
+from excise_agent.activity import Look
+from excise_agent.books import Books, Closed
 from excise_agent.calibrate import tick_cost_ns
 from excise_agent.collectors.bpf import BpfCollector, StackRecord, TaskRecord
+from excise_agent.cpus import usable_cpus
 from excise_agent.demangle import prepare_demangler
-from excise_agent.edges import RUNNABLE, RUNNING, Edge, open_row, take_edge
+from excise_agent.edges import RUNNING, Edge
 from excise_agent.footprint import give_back, prepare_footprint
-from excise_agent.host import describe_host, read_allowed_cpus, read_boot_id, read_schedstat
+from excise_agent.governor import DEFAULT_BUDGET_RATIO, Governor, Step
+from excise_agent.host import describe_host, read_boot_id, read_cpu_ns
 from excise_agent.host_counters import host_sample, read_counters
 from excise_agent.interner import Interner
 from excise_agent.loader import Probes, Sizes
 from excise_agent.namer import Namer
 from excise_agent.pool_owner import PoolOwners
+from excise_agent.spending import PROGRAMS, Meter
 from excise_agent.targets import EXEC_POLL_NS, Targets
+from excise_agent.timers import Timers
 
 BATCH_S = 1.0
 FIRST_TOTALS_NS = 900_000_000
@@ -49,20 +38,19 @@ TOTALS_NS = 10_000_000_000  # windows of a long watch: what a crash can take wit
 QUIET_DRAIN_S = 0.2  # while no new stack and no new process comes; code that is to be named may be freed meanwhile
 DRAIN_S = 0.1  # 2 MB hold 26 000 records: enough for 100 ms of 260 000 records/s
 MIN_DRAIN_S = 0.005
-EDGE_TRIES, EDGE_NS, EDGE_THREAD_NS = 5, 500_000, 20_000  # 8 us a thread, measured, when nothing comes between
-JITTER = 0.2  # the sampling period varies by this share, so that it cannot lock on to a loop
-JITTER_S = 0.3  # how often it varies: setting a period costs 65 us, an interrupt on that CPU
-JITTER_CPUS = 16  # of at most this many CPUs each time
-
+ALARM_NS = 100_000_000  # how often the switches are counted, so that a storm is met before the second is over
+ALARM_FACTOR = 4.0  # of what the budget allows in a second
+SAMPLE_NS = 8_000  # of on_cpu, before any was measured
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`rate_hz` samples per second and CPU."""
+    """`rate_hz` samples per second and CPU; `budget_ratio` of the target's CPU time for our own, None: no limit."""
 
     pid: int
     duration_s: float | None = 10.0
     rate_hz: float = 99.0
     children: bool = True
+    budget_ratio: float | None = DEFAULT_BUDGET_RATIO
     sizes: Sizes = field(default_factory=Sizes)
 
 
@@ -70,7 +58,11 @@ class Watch:
     """One attachment. `start` puts the probes on, `run` watches, `close` leaves nothing behind."""
 
     def __init__(
-        self, options: Options, sink: Callable[[Item], None], notice: Callable[[str], None] = lambda _: None
+        self,
+        options: Options,
+        sink: Callable[[Item], None],
+        notice: Callable[[str], None] = lambda _: None,
+        governor: Governor | None = None,
     ) -> None:
         self.options = options
         self._sink = sink
@@ -78,15 +70,13 @@ class Watch:
         self._interner = Interner()
         self._names = Namer(self._interner)
         self._pools = PoolOwners()
-        self._dead: dict[tuple[int, int], NDArray[np.int64]] = {}
         self._target_ns = self._windows = 0
-        self._sched: dict[tuple[int, int], tuple[int, int]] = {}
+        self._governor = governor or Governor(options.budget_ratio)
         self._lost = dict.fromkeys(DROPS, 0)
         self._unknown_records = 0
-        self._batch_ns = self._window_ns = 0
-        self._jitter = random.Random()
+        self._batch_ns = self._next_alarm_ns = self._account_ns = 0
+        self._cpu_ns: dict[int, int] = {}  # of the target, by process, when it was last looked at
         self._news = False  # whether the last look brought a new stack or process
-        self._next_jitter_ns = self._jittered = 0
         self._stop_r, self._stop_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._probes: Probes | None = None
         self.overhead: dict[str, Any] = {}
@@ -98,32 +88,34 @@ class Watch:
         options = self.options
         self._pidfd = os.pidfd_open(options.pid)
         prepare_footprint()
+        look = Look.at(options.pid, options.children)
         prepare_demangler()
         self._probes = Probes.load(options.sizes, self._notice)
         self._collector = BpfCollector(self._probes)
         self._targets = Targets(self._probes, self._names.python, self._interner, options.children)
         self._names.prepare(kernel=options.rate_hz > 0)
+        self._timers = Timers(self._probes, options.rate_hz)
+        self._tick_ns = tick_cost_ns() if options.rate_hz > 0 else 0.0
+        step = self._expect(look)
+        self._thin(step)
         self._probes.attach()
         self._targets.add_tree(options.pid)
-        for hash_, (pid, frames) in self._targets.take_chains().items():
-            self._names.name_chain(hash_, pid, frames)
+        self._books = Books(self._probes, self._collector, self._targets, self._pump)
+        if step.duty_ratio < 1:
+            self._books.begin_phased(step.duty_ratio)
+        self._name_chains()
         self._names.preload(self._targets.pids())
         give_back()
-        cpus = sorted(
-            set().union(*(read_allowed_cpus(pid) or () for pid in self._targets.pids())) or os.sched_getaffinity(0)
-        )
-        self._period_ns = round(1e9 / options.rate_hz) if options.rate_hz > 0 else 0
-        self._tick_ns = tick_cost_ns() if self._period_ns else 0.0
+        self._meter = Meter(self._probes, self._tick_ns)
         root = self._targets.process(options.pid)
         self._send_header(root.comm if root else "")
         now = self._begin_window()
-        if self._period_ns:
-            self._probes.start_timers(cpus, self._period_ns)
         self._start_ns = now
         times = os.times()
         self.overhead["startup_cpu_s"] = round(sum(times[:4]), 3)  # imports and children included
-        self._cpu_at_start = times.user + times.system
-        self._costs_at_start = self._probes.costs()
+        self._meter.start(now)
+        self._account_ns = now
+        self._target_cpu_ns()
 
     def stop(self) -> None:
         """Ends `run` early; safe in a signal handler."""
@@ -145,9 +137,13 @@ class Watch:
             if self._targets.execs_pending():
                 wait_s = min(wait_s, EXEC_POLL_NS / 1e9)
             timeout = wait_s if deadline is None else min(wait_s, deadline - now)
+            if (turn_ns := self._books.turn_ns) is not None:
+                timeout = min(timeout, turn_ns / 1e9 - now)
             ready, _, _ = select.select(wakers, [], [], max(timeout, 0))
             backlog = self._backlog()
+            self._books.turn()
             self._pump()
+            self._watch_switches()
             if self._stop_r in ready:
                 reason = "interrupted"
                 break
@@ -163,7 +159,8 @@ class Watch:
                 s, w = self._send_batch()
                 samples, waits = samples + s, waits + w
                 self._housekeeping()
-                if time.monotonic_ns() - self._window_ns > (TOTALS_NS if self._windows else FIRST_TOTALS_NS):
+                self._account()
+                if time.monotonic_ns() - self._books.start_ns > (TOTALS_NS if self._windows else FIRST_TOTALS_NS):
                     self._close_window()
                 progress(time.monotonic() - self._start_ns / 1e9, samples, waits)
         self._end_window()
@@ -203,19 +200,12 @@ class Watch:
                 self._on_task(record)
         now = time.monotonic_ns()
         self._targets.poll_execs(now)
-        if self._period_ns and now >= self._next_jitter_ns:
-            self._next_jitter_ns = now + int(JITTER_S * 1e9)
-            self._vary_periods()
+        self._timers.vary(now)
 
-    def _vary_periods(self) -> None:
-        probes = self._probes
-        if probes is None or not probes.timers:
-            return
-        cpus = list(probes.timers)
-        for i in range(self._jittered, self._jittered + min(len(cpus), JITTER_CPUS)):
-            period_ns = round(self._period_ns * self._jitter.uniform(1 - JITTER, 1 + JITTER))
-            probes.set_period(cpus[i % len(cpus)], period_ns)
-        self._jittered = (self._jittered + JITTER_CPUS) % len(cpus)
+    def _name_chains(self) -> None:
+        """Stacks that were walked from here, of threads that waited when they were looked at."""
+        for hash_, (pid, frames) in self._targets.take_chains().items():
+            self._names.name_chain(hash_, pid, frames)
 
     def _on_task(self, record: TaskRecord) -> None:
         self._targets.on_task(record, time.monotonic_ns())
@@ -226,23 +216,29 @@ class Watch:
         """Once a second: dead threads leave the map with their totals kept, new ones get their names."""
         if self._probes is None:
             return
-        edge = take_edge(self._probes.maps["threads"], time.monotonic_ns())
-        settled = self._targets.settled()  # a thread whose last switch-out was not traced ends with its process
-        for i, tid in enumerate(edge.tids.tolist()):
-            pid = int(edge.pids[i])
-            if edge.flags[i] & THREAD_DEAD or pid in settled:
-                self._settle(pid, tid, int(edge.flags[i]))
-                self._bury(pid, tid, edge.state_ns[i], bool(edge.flags[i] & THREAD_CARRIER))
-            elif not self._targets.knows(pid, tid):
+        edge = self._books.edge()
+        dead = self._books.bury_dead(edge, self._targets.settled())
+        for i, (pid, tid) in enumerate(edge.keys()):
+            if not self._targets.knows(pid, tid):
                 self._targets.name_thread(pid, tid, bool(edge.flags[i] & THREAD_CARRIER))
+        buried = edge.tids[dead].tolist()
+        for tid in buried:
+            self._targets.forget_thread(tid)
+        self._unmark(buried, edge)
         for pid in self._targets.forget_ended():  # their files were held open; their rows are sent
             self._names.forget(pid)
 
-    def _bury(self, pid: int, tid: int, state_ns: NDArray[np.int64], carrier: bool) -> None:
-        if not self._targets.knows(pid, tid):
-            self._targets.name_thread(pid, tid, carrier)
-        self._dead[pid, tid] = self._dead.get((pid, tid), 0) + state_ns
-        self._targets.forget_thread(tid)
+    def _unmark(self, buried: list[int], edge: Edge) -> None:
+        """Slots that no thread has any more. One that was taken between the look and the clearing is marked again."""
+        assert self._probes is not None
+        living = {tid % WATCHED_SLOTS for tid in set(edge.tids.tolist()) - set(buried)} if buried else set()
+        cleared = {tid % WATCHED_SLOTS for tid in buried} - living
+        for slot in cleared:
+            self._probes.mark_watched(slot, False)
+        if cleared:
+            for tid in self._books.edge().tids.tolist():
+                if tid % WATCHED_SLOTS in cleared:
+                    self._probes.mark_watched(tid)
 
     # -- items
 
@@ -270,7 +266,7 @@ class Watch:
         samples, waits, unknown = self._collector.take_counts()
         self._unknown_records += unknown
         end = end_ns or time.monotonic_ns()
-        slices = self._names.resolve(rows, sums, self._period_ns)
+        slices = self._names.resolve(rows, sums, self._timers.period_ns)
         self._send(Batch(self._batch_ns, end, slices, self._new_losses()))
         self._batch_ns = end
         return samples, waits
@@ -289,141 +285,126 @@ class Watch:
         self._lost = now
         return new
 
+    def _forget_losses(self) -> None:
+        """Records that were lost before the window are not of it; what is untracked stays so."""
+        if self._probes is not None:
+            self._lost |= {n: lost for n, lost in self._probes.drops().items() if not n.endswith("_untracked")}
+
     def _begin_window(self) -> int:
-        assert self._probes is not None
-        self._pump()
-        self._collector.fold.take_rows()  # what ended before the window is not of it
+        edge = self._books.begin()
         self._collector.take_counts()
-        edge, sched = self._take_edge()
-        self._open_window(edge, sched)
+        self._forget_losses()
+        self._timers.follow(usable_cpus(edge.keys()))
         self._batch_ns = edge.now_ns
         self._counters = read_counters(self._targets.pids(alive=False), edge.now_ns)
         return edge.now_ns
 
-    def _open_window(self, edge: Edge, sched: dict[tuple[int, int], tuple[int, int]]) -> None:
-        """What is open at the edge is not of this window: taken off here, it comes with the wait's own record."""
-        self._window_ns, self._sched = edge.now_ns, sched
-        self._collector.fold.add(edge.open_keys, -edge.open_sums)
-        threads = list(zip(edge.pids.tolist(), edge.tids.tolist(), strict=True))
-        self._base = {key: state_ns.copy() for key, state_ns in zip(threads, edge.state_ns, strict=True)}
-        self._unsure = {}
-        for i in np.flatnonzero(edge.unsure_ns).tolist():
-            if edge.flags[i] & THREAD_WAS_RUNNABLE:  # settled at this edge: in the totals as runnable already
-                self._collector.fold.add(*open_row(*threads[i], RUNNABLE, -int(edge.unsure_ns[i])))
-            else:
-                self._unsure[threads[i]] = int(edge.unsure_ns[i])
-        self._dead.clear()
-
-    def _settle(self, pid: int, tid: int, flags: int) -> None:
-        """A thread that the snapshot took for running had no CPU: its time before the window was of the other state."""
-        unsure_ns = self._unsure.pop((pid, tid), 0)
-        if unsure_ns and flags & THREAD_WAS_RUNNABLE:
-            self._base[pid, tid][RUNNING] -= unsure_ns
-            self._base[pid, tid][RUNNABLE] += unsure_ns
-            self._collector.fold.add(*open_row(pid, tid, RUNNABLE, -unsure_ns))
-
-    def _settle_unsure(self, edge: Edge, sched: dict[tuple[int, int], tuple[int, int]]) -> None:
-        """A thread that did not switch all the time either ran or starved: the scheduler knows (its tick counts it)."""
-        for i in np.flatnonzero(edge.unsure_ns).tolist():
-            key = int(edge.pids[i]), int(edge.tids[i])
-            end, begun, unsure_ns = sched.get(key), self._sched.get(key), int(edge.unsure_ns[i])
-            if end is None or begun is None or 2 * (end[0] - begun[0]) > edge.now_ns - self._window_ns:
-                continue
-            edge.state_ns[i, RUNNING] -= unsure_ns
-            edge.state_ns[i, RUNNABLE] += unsure_ns
-            self._collector.fold.add(*open_row(*key, RUNNABLE, unsure_ns))
-            edge.flags[i] |= THREAD_WAS_RUNNABLE
-
-    def _take_edge(self) -> tuple[Edge, dict[tuple[int, int], tuple[int, int]]]:
-        """The totals and the scheduler's own, of one moment: taken again when we lost the CPU between the two."""
-        assert self._probes is not None
-        for _ in range(EDGE_TRIES):
-            edge = take_edge(self._probes.maps["threads"], time.monotonic_ns())
-            sched = self._schedstats(edge)
-            if time.monotonic_ns() - edge.now_ns < EDGE_NS + EDGE_THREAD_NS * len(edge.tids):
-                break
-        return edge, sched
-
-    def _schedstats(self, edge: Edge) -> dict[tuple[int, int], tuple[int, int]]:
-        """(running, runnable) by thread, a wait for a CPU that is open at the edge included as far as it got."""
-        out = {}
-        columns = (edge.pids, edge.tids, edge.flags, edge.open_runnable_ns)
-        for pid, tid, flags, open_ns in zip(*(c.tolist() for c in columns), strict=True):
-            if flags & THREAD_RENUMBERED:  # the kernel's clock is of the thread that has the number now
-                continue
-            read = read_schedstat(pid, tid)
-            if read is not None:
-                out[pid, tid] = read[0], read[1] + open_ns
-        return out
-
-    def _close_window(self) -> Edge:
+    def _close_window(self, *, reopen: bool = True) -> Closed:
         """Sends the totals up to now and begins the next window: a recording that is cut off has them up to there."""
-        edge, sched = self._take_edge()
-        now = edge.now_ns
-        self._settle_unsure(edge, sched)
-        self._pump(until_ns=now)
-        self._collector.fold.add(edge.open_keys, edge.open_sums)
-        for i, tid in enumerate(edge.tids.tolist()):
+        closed = self._books.close()
+        now = closed.edge.now_ns
+        self._name_threads(closed.edge)
+        self._send_batch(now)
+        self._target_ns += int(closed.totals["state_ns"][:, RUNNING].sum())
+        self._send(Totals(closed.start_ns, now, closed.totals))
+        self._windows += 1
+        if reopen:
+            self._books.open(closed.edge, closed.sched)
+        self._timers.follow(usable_cpus(closed.edge.keys()))
+        return closed
+
+    def _name_threads(self, edge: Edge) -> None:
+        for i, (pid, tid) in enumerate(edge.keys()):
             carrier = bool(edge.flags[i] & THREAD_CARRIER)
-            ask = not carrier and not self._targets.library(int(edge.pids[i]), tid)
-            library = self._pools.owner(int(edge.pids[i]), tid) if ask else ""
-            self._targets.name_thread(int(edge.pids[i]), tid, carrier, library)
-            self._settle(int(edge.pids[i]), tid, int(edge.flags[i]))
-            if tid == edge.pids[i]:
+            ask = not carrier and not self._targets.library(pid, tid)
+            library = self._pools.owner(pid, tid) if ask else ""
+            self._targets.name_thread(pid, tid, carrier, library)
+            if tid == pid:
                 self._targets.note_host_pid(tid, int(edge.host_tids[i]))
         self._pools.close()
-        self._send_batch(now)
-        totals = self._totals(edge, sched)
-        self._target_ns += int(totals["state_ns"][:, RUNNING].sum())
-        self._send(Totals(self._window_ns, now, totals))
-        self._windows += 1
-        self._open_window(edge, sched)
-        return edge
 
     def _end_window(self) -> None:
-        assert self._probes is not None
-        cost = self._probes.costs()
-        cpu = os.times()
-        now = self._close_window().now_ns
+        now = self._close_window().edge.now_ns
         self._send(host_sample(self._counters, read_counters(self._targets.pids(alive=False), now)))
-        self._account(now, cost, cpu.user + cpu.system)
+        self._tell_cost()
 
-    def _totals(self, edge: Edge, sched: dict[tuple[int, int], tuple[int, int]]) -> NDArray[np.void]:
-        begun = self._base
-        at_end = dict(self._dead)
-        for pid, tid, state_ns in zip(edge.pids.tolist(), edge.tids.tolist(), edge.state_ns, strict=True):
-            at_end[pid, tid] = at_end.get((pid, tid), 0) + state_ns
-        out = np.zeros(len(at_end), TOTALS_DTYPE)
-        for row, ((pid, tid), state_ns) in zip(out, at_end.items(), strict=True):
-            row["pid"], row["tid"] = pid, tid
-            row["state_ns"] = state_ns - begun.get((pid, tid), 0)
-            row["lifetime_ns"] = int(row["state_ns"].sum())
-            end, start = sched.get((pid, tid)), self._sched.get((pid, tid), None if (pid, tid) in begun else (0, 0))
-            known = end is not None and start is not None
-            row["sched_running_ns"] = end[0] - start[0] if known else -1  # type: ignore[index]
-            row["sched_runnable_ns"] = end[1] - start[1] if known else -1  # type: ignore[index]
-        return out
+    # -- what it costs
 
-    def _account(self, now_ns: int, costs: NDArray[np.void], cpu_s: float) -> None:
-        """Our cost as a share of the target's CPU: our processes, the programs, the timer's ticks."""
-        target_ns = self._target_ns
-        runs = (costs["runs"] - self._costs_at_start["runs"]).astype(np.float64)
-        mean_ns = costs["timed_ns"] / np.maximum(costs["timed_runs"], 1)
-        bpf_ns = float((runs * mean_ns).sum())
-        ticks = (
-            (now_ns - self._start_ns) / 1e9 * self.options.rate_hz * (len(self._probes.timers) if self._probes else 0)
+    def _target_cpu_ns(self) -> int:
+        """CPU time of the target since the last call, by /proc: to a clock tick for each process."""
+        grown = 0
+        for pid in self._targets.pids():
+            cpu_ns = read_cpu_ns(pid, children=True)
+            if cpu_ns is not None:
+                grown += max(cpu_ns - self._cpu_ns.get(pid, cpu_ns), 0)
+                self._cpu_ns[pid] = cpu_ns
+        return grown
+
+    def _account(self) -> None:
+        """Takes stock, and sees as much or as little from here on as the budget allows."""
+        now = self._account_ns = time.monotonic_ns()
+        spent = self._meter.take(now, self._target_cpu_ns(), self._timers.samples_hz)
+        before = self._governor.step
+        step = self._governor.account(spent)
+        if step is not before:
+            self._apply(step)
+
+    def _watch_switches(self) -> None:
+        """Between two accounts: whether switches alone have eaten several times what a second allows."""
+        now = time.monotonic_ns()
+        if now < self._next_alarm_ns or not self._governor.may_step_down:
+            return
+        self._next_alarm_ns = now + ALARM_NS
+        cores = len(self._probes.timers) or 1 if self._probes else 1
+        if self._meter.switch_ns() > ALARM_FACTOR * self._governor.budget_cores(cores) * (now - self._account_ns):
+            self._account()
+
+    def _expect(self, look: Look) -> Step:
+        activity = look.again()
+        return self._governor.expect(
+            activity.switches_hz,
+            activity.cores,
+            self.options.rate_hz * (os.cpu_count() or 1),
+            self._tick_ns + SAMPLE_NS,
         )
-        per = 1 / target_ns if target_ns > 0 else None
-        ratio: Callable[[float], float | None] = lambda ns: None if per is None else round(ns * per, 6)  # noqa: E731
+
+    def _thin(self, step: Step) -> None:
+        assert self._probes is not None
+        self._probes.thin(step.walk_one_in, step.block_ns, 1 / step.rate_ratio)
+        self._timers.slow_to(step.rate_ratio)
+
+    def _apply(self, step: Step) -> None:
+        if not self._books.phased and step.duty_ratio < 1:
+            closed = self._close_window(reopen=False)
+            self._books.go_phased(step.duty_ratio, closed.edge, closed.sched)
+        elif self._books.phased and step.duty_ratio == 1:
+            self._close_window(reopen=False)
+            self._books.go_exact()
+            self._name_chains()
+        elif self._books.phased:
+            self._books.set_duty(step.duty_ratio)
+        self._thin(step)
+
+    def _tell_cost(self) -> None:
+        """Our cost as a share of the target's CPU: our processes, the programs, the timer's ticks."""
+        self._account_ns = time.monotonic_ns()
+        self._governor.account(self._meter.take(self._account_ns, self._target_cpu_ns(), self._timers.samples_hz))
+        meter, target_ns = self._meter, self._target_ns
+
+        def ratio(ns: float) -> float | None:
+            return round(ns / target_ns, 6) if target_ns > 0 else None
+
         self.overhead |= {
-            "agent_cpu_ratio": ratio((cpu_s - self._cpu_at_start) * 1e9),
-            "bpf_cpu_ratio": ratio(bpf_ns),
-            "tick_cpu_ratio": ratio(ticks * self._tick_ns),
+            "agent_cpu_ratio": ratio(meter.agent_ns),
+            "bpf_cpu_ratio": ratio(sum(meter.programs_ns.values())),
+            "tick_cpu_ratio": ratio(meter.ticks * self._tick_ns),
             "target_cpu_ns": target_ns,
             "tick_ns": round(self._tick_ns),
-            "programs": {
-                name: {"runs": int(runs[i]), "mean_ns": round(float(mean_ns[i])) if costs["timed_runs"][i] else None}
-                for i, name in enumerate(("on_cpu", "on_switch", "on_waking", "tasks"))
+            "programs": {name: {"runs": meter.runs.get(name, 0), "mean_ns": meter.mean_ns(name)} for name in PROGRAMS},
+            "governor": {
+                "budget_ratio": self.options.budget_ratio,
+                "step": self._governor.step.name,
+                "steps_ns": dict(self._governor.steps_ns),
             },
         }
 

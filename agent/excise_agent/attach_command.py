@@ -24,7 +24,15 @@ from excise_agent.loader import LoadError
 
 
 def run_attach(
-    pid: int, duration_s: float, rate_hz: float, *, children: bool, record: str | None, rules: Rules, quiet: bool
+    pid: int,
+    duration_s: float,
+    rate_hz: float,
+    budget_ratio: float | None,
+    *,
+    children: bool,
+    record: str | None,
+    rules: Rules,
+    quiet: bool,
 ) -> Report:
     """Watches and reports. Raises CliError."""
     check_target(pid)
@@ -44,7 +52,8 @@ def run_attach(
                 writer = None
 
     notice: Callable[[str], None] = lambda text: click.echo(f"excise: {text}", err=True)  # noqa: E731
-    watch = Watch(Options(pid=pid, duration_s=duration_s, rate_hz=rate_hz, children=children), send, notice)
+    options = Options(pid, duration_s, rate_hz, children, budget_ratio)
+    watch = Watch(options, send, notice)
     # until there is something to report, a signal ends it at once
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -23,7 +23,8 @@ _RAW_TRACEPOINT_OPEN, _MAP_LOOKUP_BATCH = 17, 24
 _OBJ_NAME_LEN = 16
 _BATCH_SLACK = 1024  # a batch ends with whole buckets, and entries may come while it reads; without room: ENOSPC
 
-PROG_PERF_EVENT, PROG_RAW_TRACEPOINT = 7, 17
+PROG_PERF_EVENT, PROG_RAW_TRACEPOINT, PROG_TRACING = 7, 17, 26
+_TRACE_RAW_TP = 23  # expected_attach_type of a raw tracepoint with types
 MAP_PERCPU_ARRAY, MAP_LRU_HASH, MAP_RINGBUF = 6, 9, 27
 BPF_ANY, BPF_NOEXIST = 0, 1
 
@@ -126,35 +127,40 @@ class Map:
         os.close(self.fd)
 
 
-def load_program(name: str, kind: int, code: bytes, log_level: int = 0) -> int:
+def load_program(name: str, kind: int, code: bytes, type_id: int = 0, log_level: int = 0) -> int:
     """BPF_PROG_LOAD, licence GPL. Returns the descriptor.
+
+    `type_id`, for PROG_TRACING: the kernel type (BTF id) of the tracepoint that it will hang on.
 
     Raises BpfError with the end of the verifier's log when the kernel refuses the program.
     """
     instructions = ctypes.create_string_buffer(code, len(code))
     licence = ctypes.create_string_buffer(b"GPL")
     log = ctypes.create_string_buffer(1 << 20 if log_level else 1)
-    attr = bytearray(120)
+    attr = bytearray(144)
     struct.pack_into("<IIQQIIQ", attr, 0, kind, len(code) // 8, ctypes.addressof(instructions),
                      ctypes.addressof(licence), log_level, len(log) if log_level else 0,
                      ctypes.addressof(log) if log_level else 0)
     struct.pack_into("16s", attr, 48, name.encode()[: _OBJ_NAME_LEN - 1])
+    if type_id:
+        struct.pack_into("<I", attr, 68, _TRACE_RAW_TP)
+        struct.pack_into("<I", attr, 108, type_id)
     try:
         return _bpf(_PROG_LOAD, attr, f"loading program {name}")
     except BpfError as err:
         if not log_level and err.errno in (errno.EINVAL, errno.EACCES, errno.E2BIG):
-            return load_program(name, kind, code, log_level=1)
+            return load_program(name, kind, code, type_id, log_level=1)
         if log_level:
             tail = log.value.decode("utf-8", "replace")[-2000:]
             raise BpfError(err.errno, f"{err.strerror}\n{tail}") from err
         raise
 
 
-def attach_raw_tracepoint(tracepoint: str, prog_fd: int) -> int:
-    """BPF_RAW_TRACEPOINT_OPEN; closing the returned descriptor detaches."""
+def attach_raw_tracepoint(tracepoint: str, prog_fd: int, typed: bool = False) -> int:
+    """BPF_RAW_TRACEPOINT_OPEN; closing the returned descriptor detaches. A typed program knows its tracepoint."""
     name = ctypes.create_string_buffer(tracepoint.encode())
     attr = bytearray(16)
-    struct.pack_into("<QI", attr, 0, ctypes.addressof(name), prog_fd)
+    struct.pack_into("<QI", attr, 0, 0 if typed else ctypes.addressof(name), prog_fd)
     return _bpf(_RAW_TRACEPOINT_OPEN, attr, f"attaching to {tracepoint}")
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 _MAGIC = 0xEB9F
 _MAX_DEPTH = 16  # of typedefs and qualifiers on one type
 _MAX_ANONYMOUS = 256  # structs and unions without a name in one struct
-_KIND_STRUCT, _KIND_UNION = 4, 5
+_KIND_STRUCT, _KIND_UNION, _KIND_TYPEDEF = 4, 5, 8
+_TRACEPOINT = b"btf_trace_"  # the typedef of a tracepoint's arguments, include/trace/bpf_probe.h
 # bytes after btf_type, by kind: fixed, and per vlen element
 _TAIL = {1: (4, 0), 3: (12, 0), 4: (0, 12), 5: (0, 12), 6: (0, 8), 13: (0, 8), 14: (4, 0), 15: (0, 12), 17: (4, 0),
          19: (0, 12)}
@@ -40,6 +41,7 @@ class Btf:
             raise BtfError("kernel type information is truncated")
         self._starts: list[int] = [0]
         self._by_name: dict[str, int] = {}
+        self._tracepoints: dict[str, int] = {}
         try:
             self._scan(hdr_len + type_off, end)
         except struct.error as err:
@@ -75,6 +77,8 @@ class Btf:
             kind, vlen = (word >> 24) & 0x1F, word & 0xFFFF
             if kind in (_KIND_STRUCT, _KIND_UNION) and name_off:
                 structs.append((name_off, len(starts)))
+            elif kind == _KIND_TYPEDEF and blob.startswith(_TRACEPOINT, self._strings + name_off):
+                self._tracepoints[self._name(name_off)[len(_TRACEPOINT) :]] = len(starts)
             starts.append(at)
             fixed, each = tail.get(kind, (0, 0))
             at += 12 + fixed + each * vlen
@@ -120,6 +124,10 @@ class Btf:
                 if found:
                     return offset + found[0], found[1]
         return None
+
+    def tracepoint(self, name: str) -> int:
+        """The type to load a program with that is to hang on this tracepoint; 0: the kernel has none."""
+        return self._tracepoints.get(name, 0)
 
     def has(self, path: str) -> bool:
         """Whether `path` exists in this kernel."""

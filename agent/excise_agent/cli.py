@@ -47,6 +47,24 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         return self.fail(f"{value!r} is not a duration between 50ms and 7 days, like 10s, 2m or 500ms", param, ctx)
 
 
+class Budget(click.ParamType):  # type: ignore[type-arg]
+    """1%, 0.5% or none: a share of the target's CPU time, as a ratio; None is no limit."""
+
+    name = "budget"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        text = str(value).strip().lower()
+        if text in ("none", "off"):
+            return None
+        try:
+            ratio = float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            ratio = 0.0
+        if 0 < ratio <= 1:
+            return ratio
+        return self.fail(f"{value!r} is not a budget: a share of the target's CPU like 1%, or none", param, ctx)
+
+
 def may_trace(status: Path = Path("/proc/self/status")) -> bool:
     """Whether this process has CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN. True where that cannot be read."""
     try:
@@ -76,6 +94,13 @@ class Rate(click.FloatRange):
     show_default=True,
     help="Samples per second and CPU; 0 takes none.",
 )
+@click.option(
+    "--budget",
+    type=Budget(),
+    default="1%",
+    show_default=True,
+    help="What Excise itself may cost, of the target's CPU (at least 0.5 % of a core); none: see everything.",
+)
 @click.option("--no-children", is_flag=True, help="Watch this process only, not its descendants.")
 @click.option("--record", metavar="FILE.excise", help="Keep the stream, for excise report, flame, folded and dump.")
 @output_options
@@ -83,6 +108,7 @@ def attach(
     pid: int,
     duration: float,
     rate: float,
+    budget: float | None,
     no_children: bool,
     record: str | None,
     stages: tuple[str, ...],
@@ -108,7 +134,7 @@ def attach(
         from excise_agent.attach_command import run_attach
 
     report = run_attach(
-        pid, duration, rate, children=not no_children, record=record, rules=load_rules(stages), quiet=quiet
+        pid, duration, rate, budget, children=not no_children, record=record, rules=load_rules(stages), quiet=quiet
     )
     emit_report(report, quiet=quiet, **outputs)
 

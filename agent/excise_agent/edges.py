@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from excise.names import KERNEL_STATE_ID
-from excise.records import REC_WAIT, THREAD_DEAD, THREAD_DTYPE, THREAD_SNAPSHOT
+from excise.records import REC_WAIT, THREAD_DEAD, THREAD_DTYPE, THREAD_SNAPSHOT, WEIGHT_ONE
 from excise_agent.bpf import Map
 
 RUNNING, RUNNABLE = KERNEL_STATE_ID["running"], KERNEL_STATE_ID["runnable"]
@@ -31,7 +31,9 @@ class Edge:
     `host_tids` (n,): the kernel's own numbers, 0 unknown.
     `open_runnable_ns` (n,): the part of runnable that is still open: the scheduler counts a wait when it ends.
     `unsure_ns` (n,): the part of running that the snapshot took for running and that may turn out to have been runnable
-    (THREAD_WAS_RUNNABLE). `open_keys` (m, 6) and `open_sums` (m, 3) are the open waits as folded rows (count 0).
+    (THREAD_WAS_RUNNABLE). `stale` (n,): not seen since the switch hooks were put on, so what it does now is not known;
+    `closed_ns` (n, KERNEL_STATES): without what is open. `open_keys` (m, 6) and `open_sums`
+    (m, 3) are the open waits as folded rows (count 0), as far as their stack was walked.
     """
 
     now_ns: int
@@ -44,6 +46,19 @@ class Edge:
     host_tids: NDArray[np.uint32]
     open_keys: NDArray[np.uint64]
     open_sums: NDArray[np.int64]
+    stale: NDArray[np.bool_]
+    closed_ns: NDArray[np.int64]
+    values: NDArray[np.void]  # the map's, THREAD_DTYPE (n,)
+
+    def keys(self) -> list[tuple[int, int]]:
+        """(pid, tid) by thread."""
+        return list(zip(self.pids.tolist(), self.tids.tolist(), strict=True))
+
+    @property
+    def states(self) -> NDArray[np.uint8]:
+        """KERNEL_STATES index by thread, as last seen."""
+        states: NDArray[np.uint8] = self.values["state"]
+        return states
 
 
 def read_threads(threads: Map) -> tuple[NDArray[np.uint32], NDArray[np.void]]:
@@ -60,30 +75,32 @@ def read_threads(threads: Map) -> tuple[NDArray[np.uint32], NDArray[np.void]]:
     return tids, values
 
 
-def take_edge(threads: Map, now_ns: int) -> Edge:
-    """The totals as of `now_ns`, CLOCK_MONOTONIC; call it at that moment."""
+def take_edge(threads: Map, now_ns: int, phase: int = 0) -> Edge:
+    """The totals as of `now_ns`, CLOCK_MONOTONIC; call it at that moment. `phase`: of the switch hooks."""
     tids, v = read_threads(threads)
-    return edge_of(tids, v, now_ns)
+    return edge_of(tids, v, now_ns, phase)
 
 
-def edge_of(tids: NDArray[np.uint32], v: NDArray[np.void], now_ns: int) -> Edge:
+def edge_of(tids: NDArray[np.uint32], v: NDArray[np.void], now_ns: int, phase: int = 0) -> Edge:
     """See `take_edge`; pure."""
     state = np.minimum(v["state"].astype(np.int64), v["state_ns"].shape[1] - 1)
     since = v["since_ns"].astype(np.int64)
-    alive = (v["flags"] & THREAD_DEAD) == 0
+    stale = v["phase"] != phase
+    alive = ((v["flags"] & THREAD_DEAD) == 0) & ~stale
     elapsed = np.where(alive, np.maximum(now_ns - since, 0), 0)
     woken_at = np.maximum(v["wake_ns"].astype(np.int64), since)
     blocked = (state != RUNNING) & (state != RUNNABLE)
     woken = blocked & (v["wake_ns"] > v["in_ns"]) & ~((v["wake_ns"] <= v["since_ns"]) & (elapsed > STALE_WAKING_NS))
     waiting_for_cpu = np.where(woken, np.clip(now_ns - woken_at, 0, elapsed), 0)
     in_state = elapsed - waiting_for_cpu
-    state_ns = v["state_ns"].astype(np.int64)
+    closed_ns = v["state_ns"].astype(np.int64)
+    state_ns = closed_ns.copy()
     rows = np.arange(len(v))
     state_ns[rows, state] += in_state
     state_ns[rows, RUNNABLE] += waiting_for_cpu
     open_runnable_ns = np.where(alive & (state == RUNNABLE), elapsed, waiting_for_cpu)
     unsure_ns = np.where((state == RUNNING) & (v["in_ns"] == 0) & ((v["flags"] & THREAD_SNAPSHOT) != 0), elapsed, 0)
-    keep = alive & (state != RUNNING) & (elapsed > 0)
+    keep = alive & (state != RUNNING) & (elapsed > 0) & (v["weight"] > 0)
     w = v[keep]
     keys = np.zeros((len(w), 6), np.uint64)
     keys[:, 0] = (
@@ -102,8 +119,8 @@ def edge_of(tids: NDArray[np.uint32], v: NDArray[np.void], now_ns: int) -> Edge:
     keys[:, 3] = w["stack"]
     keys[:, 5] = w["ip"]
     sums = np.zeros((len(w), 3), np.int64)
-    sums[:, 1] = in_state[keep]
-    sums[:, 2] = waiting_for_cpu[keep]
+    sums[:, 1] = in_state[keep] * w["weight"] // WEIGHT_ONE
+    sums[:, 2] = waiting_for_cpu[keep] * w["weight"] // WEIGHT_ONE
     return Edge(
         now_ns,
         tids,
@@ -115,6 +132,9 @@ def edge_of(tids: NDArray[np.uint32], v: NDArray[np.void], now_ns: int) -> Edge:
         v["host_tid"].copy(),
         keys,
         sums,
+        stale,
+        closed_ns,
+        v,
     )
 
 

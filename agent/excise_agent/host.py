@@ -116,9 +116,12 @@ def read_comm(pid: int, tid: int | None = None, proc: Path = PROC) -> str | None
 
 def read_allowed_cpus(pid: int, proc: Path = PROC) -> frozenset[int] | None:
     """CPUs that it may run on (affinity and cpuset)."""
-    text = _status_field(pid, "Cpus_allowed_list", proc)
-    if text is None:
-        return None
+    text = read_status_field(pid, "Cpus_allowed_list", proc)
+    return parse_cpu_list(text) if text is not None else None
+
+
+def parse_cpu_list(text: str) -> frozenset[int] | None:
+    """ "0-3,8" as a set; None: it is no such list."""
     cpus: set[int] = set()
     try:
         for part in text.split(","):
@@ -131,12 +134,13 @@ def read_allowed_cpus(pid: int, proc: Path = PROC) -> frozenset[int] | None:
 
 def read_ns_pid(pid: int, proc: Path = PROC) -> int | None:
     """Its pid in its innermost namespace."""
-    text = _status_field(pid, "NSpid", proc)
+    text = read_status_field(pid, "NSpid", proc)
     return int(text.split()[-1]) if text and text.split()[-1].isdigit() else None
 
 
-def _status_field(pid: int, name: str, proc: Path) -> str | None:
-    raw = read_bytes(f"{proc}/{pid}/status")
+def read_status_field(pid: int, name: str, proc: Path = PROC, tid: int = 0) -> str | None:
+    """A line of /proc/PID/status, or of one of its threads."""
+    raw = read_bytes(f"{proc}/{pid}/task/{tid}/status" if tid else f"{proc}/{pid}/status")
     match = re.search(rf"^{name}:\s*(.*)$".encode(), raw, re.MULTILINE) if raw else None
     return match.group(1).decode("ascii", "replace") if match else None
 
@@ -177,13 +181,14 @@ def list_threads(pid: int, proc: Path = PROC) -> list[int]:
         return []
 
 
-def read_schedstat(pid: int, tid: int, proc: Path | str = "/proc") -> tuple[int, int] | None:
-    """(running, runnable) ns of a thread since it began, by the scheduler's own clock. 8 us a call."""
+def read_schedstat(pid: int, tid: int, proc: Path | str = "/proc") -> tuple[int, int, int] | None:
+    """(running, runnable) ns of a thread since it began, by the scheduler's own clock, and how often it ran. 8 us a
+    call."""
     raw = read_bytes(f"{proc}/{pid}/task/{tid}/schedstat", 128)
     fields = raw.split() if raw else []
-    if len(fields) < 2 or not (fields[0].isdigit() and fields[1].isdigit()):
+    if len(fields) < 3 or not all(field.isdigit() for field in fields[:3]):
         return None
-    return int(fields[0]), int(fields[1])
+    return int(fields[0]), int(fields[1]), int(fields[2])
 
 
 def children_of(pid: int, proc: Path = PROC) -> list[int]:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from excise.names import DROPS
-from excise.records import COST_DTYPE, c_header
+from excise.records import CONTROL_DTYPE, COST_DTYPE, WATCHED_SLOTS, WEIGHT_ONE, c_header
 from excise_agent import bpf
 from excise_agent.paths import cache_dir, probes_dir
 
@@ -32,11 +32,11 @@ TRACEPOINTS = {
     "on_wakeup_new": "sched_wakeup_new",
     "on_exec": "sched_process_exec",
     "on_exit": "sched_process_exit",
-    "on_waking": "sched_waking",
-    "on_wakeup": "sched_wakeup",
-    "on_switch": "sched_switch",
 }
 """In the order of attaching: births are seen before the switches that need them."""
+
+SWITCH_HOOKS = {"on_waking": "sched_waking", "on_wakeup": "sched_wakeup", "on_switch": "sched_switch"}
+"""What runs at every switch of the host. They can be taken out and put on again while the rest goes on."""
 
 PAGE = mmap.PAGESIZE
 COMPILE_TIMEOUT_S = 120
@@ -153,6 +153,9 @@ class Probes:
     maps: dict[str, bpf.Map] = field(default_factory=dict)
     programs: dict[str, int] = field(default_factory=dict)
     links: list[int] = field(default_factory=list)
+    switch_links: list[int] = field(default_factory=list)
+    typed: bool = False  # whether the switch hooks were loaded with the kernel's types
+    control: NDArray[np.void] = field(default_factory=lambda: np.zeros(1, CONTROL_DTYPE))
     timers: dict[int, int] = field(default_factory=dict)  # cpu -> perf event
     ring: Ring | None = None
 
@@ -162,8 +165,19 @@ class Probes:
 
         Raises LoadError.
         """
-        module = _bytecode({**sizes.defines(), "NVIDIA_UVM_MAJOR": nvidia_uvm_major(), **pid_namespace()}, notice)
-        self = cls()
+        defines = {**sizes.defines(), "NVIDIA_UVM_MAJOR": nvidia_uvm_major(), **pid_namespace()}
+        refused: OSError | None = None
+        for typed in (1, 0):  # a kernel that gives no types still has the tracepoints
+            try:
+                return cls._load(_bytecode({**defines, "TYPED": typed}, notice), bool(typed))
+            except OSError as err:
+                refused = err
+        assert refused is not None
+        raise LoadError(f"the kernel refused the probes: {refused.strerror}. Run `excise doctor`.") from refused
+
+    @classmethod
+    def _load(cls, module: dict[str, Any], typed: bool) -> Probes:
+        self = cls(typed=typed)
         try:
             fds = []
             for m in module["maps"]:
@@ -177,11 +191,14 @@ class Probes:
                 for at, index in program["maps"]:
                     struct.pack_into("<i", code, at + 4, fds[index])
                 kind = bpf.PROG_PERF_EVENT if name == "on_cpu" else bpf.PROG_RAW_TRACEPOINT
-                self.programs[name] = bpf.load_program(name, kind, bytes(code))
+                if program["type_id"]:
+                    kind = bpf.PROG_TRACING
+                self.programs[name] = bpf.load_program(name, kind, bytes(code), program["type_id"])
             self.ring = Ring(self.maps["ring"])
-        except OSError as err:
+            self.thin()
+        except OSError:
             self.close()
-            raise LoadError(f"the kernel refused the probes: {err.strerror}. Run `excise doctor`.") from err
+            raise
         return self
 
     def attach(self) -> None:
@@ -189,19 +206,56 @@ class Probes:
         try:
             for program, tracepoint in TRACEPOINTS.items():
                 self.links.append(bpf.attach_raw_tracepoint(tracepoint, self.programs[program]))
+            self._attach_switch_hooks()
         except OSError as err:
             self.detach()
             raise LoadError(f"{err.strerror}. Run `excise doctor`.") from err
 
-    def start_timers(self, cpus: list[int], period_ns: int) -> None:
-        """Starts sampling; the CPUs' first ticks are spread over one period. Raises LoadError."""
+    def _attach_switch_hooks(self) -> None:
+        for program, tracepoint in SWITCH_HOOKS.items():
+            self.switch_links.append(bpf.attach_raw_tracepoint(tracepoint, self.programs[program], self.typed))
+
+    def switch_off(self) -> None:
+        """Takes the switch hooks out: a switch costs the host nothing then, and nothing is known of it."""
+        while self.switch_links:
+            os.close(self.switch_links.pop())
+
+    def switch_on(self, now_ns: int) -> None:
+        """Puts them on again: a new phase. Raises OSError."""
+        self.control["phase"] += 1
+        self.control["phase_ns"] = now_ns
+        self._send_control()
+        self._attach_switch_hooks()
+
+    def thin(self, walk_one_in: int = 1, block_ns: int = 0, sample_weight: float = 1.0) -> None:
+        """What is walked and sent from now on; see `struct control`."""
+        self.control["walk_one_in"] = walk_one_in
+        self.control["block_ns"] = block_ns
+        self.control["sample_weight"] = round(sample_weight * WEIGHT_ONE)
+        self._send_control()
+
+    def _send_control(self) -> None:
+        self.maps["controls"].update(struct.pack("<I", 0), self.control.tobytes())
+
+    def mark_watched(self, tid: int, watched: bool = True) -> None:
+        """Whether the hooks look for this thread at all. Slots are shared, so clearing one wants a second look."""
+        self.maps["watched"].update(struct.pack("<I", tid % WATCHED_SLOTS), struct.pack("<Q", watched))
+
+    def set_timers(self, cpus: list[int], period_ns: int) -> None:
+        """Samples on these CPUs and on no others; the first ticks of new ones are spread over one period.
+
+        Raises LoadError.
+        """
+        for cpu in self.timers.keys() - set(cpus):
+            os.close(self.timers.pop(cpu))
+        new = [cpu for cpu in cpus if cpu not in self.timers]
         try:
-            for i, cpu in enumerate(cpus):
+            for i, cpu in enumerate(new):
                 # a first period of its own staggers the CPUs; set_period then gives them the common one
-                first = period_ns * (i + 1) // len(cpus)
+                first = period_ns * (i + 1) // len(new)
                 self.timers[cpu] = bpf.open_cpu_clock(cpu, max(first, 100_000), self.programs["on_cpu"])
-            for fd in self.timers.values():
-                bpf.enable_event(fd)
+            for cpu in new:
+                bpf.enable_event(self.timers[cpu])
         except OSError as err:
             self.detach()
             raise LoadError(f"{err.strerror}. Run `excise doctor`.") from err
@@ -223,6 +277,10 @@ class Probes:
                 out[name][i] = per_cpu[name].sum()
         return out
 
+    def runs(self, program: int) -> int:
+        """Of one program (PROG_*), summed over CPUs."""
+        return int(np.frombuffer(self._array("costs", program), COST_DTYPE)["runs"].sum())
+
     def _array(self, name: str, index: int) -> bytes:
         value = self.maps[name].lookup(struct.pack("<I", index))
         if value is None:
@@ -231,6 +289,7 @@ class Probes:
 
     def detach(self) -> None:
         """Takes the probes out; maps and the ring stay readable."""
+        self.switch_off()
         for fd in (*self.timers.values(), *self.links):
             os.close(fd)
         self.timers.clear()

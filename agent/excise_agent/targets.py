@@ -29,6 +29,7 @@ from excise.records import (
     THREAD_CARRIER,
     THREAD_DTYPE,
     THREAD_SNAPSHOT,
+    WEIGHT_ONE,
 )
 from excise_agent import bpf
 from excise_agent.collectors.bpf import TaskRecord
@@ -64,6 +65,7 @@ class Targets:
     """
 
     def __init__(self, probes: Probes, names: PythonNames, interner: Interner, children: bool) -> None:
+        self._probes = probes
         self._procs = probes.maps["procs"]
         self._threads = probes.maps["threads"]
         self._names = names
@@ -273,10 +275,12 @@ class Targets:
             value["pid"], value["state"], value["fd_class"], value["fd"] = pid, seen.state, seen.fd_class, seen.fd
             value["syscall"], value["wait_flags"], value["ip"] = seen.syscall, seen.flags, seen.ip
             value["since_ns"] = value["born_ns"] = now
+            value["weight"], value["phase"] = WEIGHT_ONE, self._probes.control["phase"][0]
             value["flags"] = THREAD_SNAPSHOT | (THREAD_CARRIER if chain else 0)
             if chain:
                 value["stack"] = stack_hash(chain)
                 self._chains[int(value["stack"])] = (pid, chain)
+            self._probes.mark_watched(tid)
             try:
                 self._threads.update(struct.pack("<I", tid), value.tobytes(), bpf.BPF_NOEXIST)
             except bpf.BpfError as err:
@@ -286,6 +290,20 @@ class Targets:
             self.name_thread(pid, tid, carrier=bool(chain))
             new += 1
         return new
+
+    def snapshot_again(self, keys: list[tuple[int, int]]) -> None:
+        """Threads whose state is not known any more are looked at as those that were there at the start."""
+        for _, tid in keys:
+            self.forget_thread(tid)
+        for pid in {pid for pid, _ in keys}:
+            self._snapshot_threads(pid)
+
+    def look(self, pid: int, tid: int) -> int | None:
+        """What a thread is in now (a KERNEL_STATES index); None: it has gone."""
+        interpreter = self._names.interpreter(pid)
+        runtime = (interpreter.runtime_addr, interpreter.runtime_size) if interpreter else (0, 0)
+        seen = snapshot_thread(pid, tid, runtime)
+        return seen.state if seen is not None else None
 
     def name_thread(self, pid: int, tid: int, carrier: bool, library: str = "") -> None:
         """Tells a thread's name, when it is new or has changed. `library`: see Thread."""

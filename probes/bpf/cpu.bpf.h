@@ -50,6 +50,7 @@ static inline u64 kernel_stack(void *ctx, struct scratch *s, u32 pid, u32 tid)
 static inline void sample(struct bpf_perf_event_data *ctx, u32 pid, u32 tid)
 {
 	struct proc *p = procs.lookup(&pid);
+	struct control *c = control();
 	struct rec_slice *r;
 	struct scratch *s;
 	struct thread *t;
@@ -70,7 +71,7 @@ static inline void sample(struct bpf_perf_event_data *ctx, u32 pid, u32 tid)
 	r->pid = pid;
 	r->fd = FD_BYTE_NONE;
 	r->syscall = -1;
-	r->weight = WEIGHT_ONE;
+	r->weight = c ? c->sample_weight : WEIGHT_ONE;
 	r->ts_ns = bpf_ktime_get_ns();
 	cs = *(volatile u64 *)((u64)ctx + REG_CS);
 	if (cs & 3) {

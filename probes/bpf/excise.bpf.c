@@ -39,14 +39,14 @@ int on_switch(struct bpf_raw_tracepoint_args *ctx)
 	struct thread *t;
 
 	// One time for both sides: what the walk takes is then the next thread's, as the scheduler counts it.
-	if (prev) {
+	if (prev && maybe_watched(prev)) {
 		t = threads.lookup(&prev);
 		if (t) {
 			now = bpf_ktime_get_ns();
 			switch_out(t, id >> 32, prev, ctx->args[0] & 1, prev_state, now);
 		}
 	}
-	if (next) {
+	if (next && maybe_watched(next)) {
 		t = threads.lookup(&next);
 		if (t) {
 			if (!now)
@@ -64,7 +64,7 @@ int on_waking(struct bpf_raw_tracepoint_args *ctx)
 	struct cost *c = cost_of(PROG_WAKING);
 	u64 begin = cost_begin(c);
 	u32 tid = task_tid(ctx->args[0]);
-	struct thread *t = threads.lookup(&tid);
+	struct thread *t = maybe_watched(tid) ? threads.lookup(&tid) : 0;
 
 	if (t) {
 		u32 waker = current_ids();
@@ -83,11 +83,14 @@ int on_waking(struct bpf_raw_tracepoint_args *ctx)
 // run-queue delay begins here. Traced only for a task that is about to sleep or asleep.
 int on_wakeup(struct bpf_raw_tracepoint_args *ctx)
 {
+	struct cost *c = cost_of(PROG_WAKEUP);
+	u64 begin = cost_begin(c);
 	u32 tid = task_tid(ctx->args[0]);
-	struct thread *t = threads.lookup(&tid);
+	struct thread *t = maybe_watched(tid) ? threads.lookup(&tid) : 0;
 
 	if (t)
 		t->wake_ns = bpf_ktime_get_ns();
+	cost_end(c, begin);
 	return 0;
 }
 
@@ -100,8 +103,9 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	struct proc *p = procs.lookup(&parent);
 
 	if (p) {
-		u32 tid = task_tid(ctx->args[1]);
-		u32 pid = task_pid(ctx->args[1]);
+		u32 tid = raw_tid(ctx->args[1]);
+		u32 pid = raw_pid(ctx->args[1]);
+		struct control *control_now = control();
 		struct thread t = {};
 
 		if (pid == parent || (p->flags & PROC_CHILDREN)) {
@@ -117,6 +121,9 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 			t.fd = FD_BYTE_NONE;
 			t.syscall = -1;
 			t.born_ns = t.since_ns = bpf_ktime_get_ns();
+			t.phase = control_now ? control_now->phase : 0;
+			t.weight = WEIGHT_ONE;
+			mark_watched(tid);
 			if (threads.insert(&tid, &t))
 				reuse_thread(tid, &t);
 		}
@@ -128,7 +135,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 // TP_PROTO(struct task_struct *p): from here on the new thread wants a CPU.
 int on_wakeup_new(struct bpf_raw_tracepoint_args *ctx)
 {
-	u32 tid = task_tid(ctx->args[0]);
+	u32 tid = raw_tid(ctx->args[0]);
 	struct thread *t = threads.lookup(&tid);
 
 	if (t && t->state == KSTATE_RUNNABLE && !t->in_ns)
@@ -173,8 +180,19 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 id = current_ids();
 	u32 pid = id >> 32, tid = id;
+	struct thread *t;
 
-	if (pid == tid && procs.lookup(&pid))
+	if (!procs.lookup(&pid))
+		return 0;
+	t = threads.lookup(&tid);
+	if (t) {        // its last switch-out says more, unless the switch hooks are off then
+		u64 task = bpf_get_current_task_btf();
+
+		t->end_ns = bpf_ktime_get_ns();
+		t->end_exec_ns = typed_u64(task + OFF_SUM_EXEC);
+		t->end_delay_ns = typed_u64(task + OFF_RUN_DELAY);
+	}
+	if (pid == tid)
 		emit_task(TASK_EXIT, pid, tid, 0);
 	return 0;
 }

@@ -29,7 +29,12 @@ static inline u32 task_tid(u64 task)
 	return number_in_namespace(task);
 }
 
-static inline u32 task_pid(u64 task)
+static inline u32 raw_tid(u64 task)
+{
+	return number_in_namespace(task);
+}
+
+static inline u32 raw_pid(u64 task)
 {
 	return number_in_namespace(kernel_u64(task + OFF_TASK_LEADER));
 }
@@ -45,10 +50,16 @@ static inline u64 current_ids(void)
 #else
 static inline u32 task_tid(u64 task)
 {
+	return task_u32(task + OFF_TASK_PID);
+}
+
+// Of a task from a tracepoint that is loaded without types.
+static inline u32 raw_tid(u64 task)
+{
 	return kernel_u32(task + OFF_TASK_PID);
 }
 
-static inline u32 task_pid(u64 task)
+static inline u32 raw_pid(u64 task)
 {
 	return kernel_u32(task + OFF_TASK_TGID);
 }

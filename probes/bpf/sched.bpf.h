@@ -12,6 +12,8 @@
 #define TASK_DEAD_BIT 0x80
 #define STOLEN_NS 50000
 #define ABSURD_NS 100000000       // the scheduler's count and the wall clock cannot differ by that
+#define LONG_WAIT_NS 20000000   // a thread whose last wait was that long is walked always: 50 walks a second at most
+#define THINNEST 1024           // no record stands for more of its kind than so many
 
 static inline void thread_add(struct thread *t, u64 state, u64 ns)
 {
@@ -60,17 +62,59 @@ static inline void close_running(struct thread *t, u64 task, u64 now)
 	t->delay_ns = delay;
 }
 
+// The hooks were off: what it did meanwhile is not ours to say. It is in `state` from `now` on.
+static inline void thread_rejoin(struct thread *t, struct control *c, u32 state, u64 now)
+{
+	t->state = state;
+	t->phase = c->phase;
+	t->since_ns = t->in_ns = now;
+	t->last_state = N_KSTATES;      // the scheduler's counts cannot be compared with the clock
+	t->last_wait_ns = 0;
+	t->weight = 0;
+}
+
+// What the record of this switch-out will stand for; 0: it is not walked. How a thread's last wait was decides nothing
+// about this one's stage, so a choice by it leaves the sums as they are on average, and seldom waits are not missed.
+static inline u32 walk_weight(struct thread *t, struct control *c, u32 state)
+{
+	u32 one_in = c->walk_one_in;
+
+	if (one_in <= 1 || (state != KSTATE_RUNNABLE && t->last_wait_ns >= LONG_WAIT_NS))
+		return WEIGHT_ONE;
+	return bpf_get_prandom_u32() & (one_in - 1) ? 0 : one_in * WEIGHT_ONE;
+}
+
+// The same for its length, which is known now: 0 with the probability 1 - d / T, else more by T / d.
+static inline u32 block_weight(u32 weight, struct control *c, u64 ns)
+{
+	u64 least = c->block_ns;
+
+	if (!weight || ns >= least)
+		return weight;
+	if (ns < least / THINNEST)
+		ns = least / THINNEST;
+	if (!ns || bpf_get_prandom_u32() * least >= ns << 32)
+		return 0;
+	return weight * least / ns;
+}
+
 // `current` is still the task that leaves: its user memory reads fine.
 static inline void switch_out(struct thread *t, u32 pid, u32 tid, int preempt, u64 prev_state, u64 now)
 {
+	struct control *c = control();
 	struct proc *p;
 	struct scratch *s;
 	struct wait *w;
 	u64 task, regs, stack = 0;
+	u32 weight;
 	int zero = 0;
 
 	task = bpf_get_current_task_btf();
 	prev_state &= TASK_STATE_MASK;
+	if (!c)
+		return;
+	if (t->phase != c->phase)
+		thread_rejoin(t, c, KSTATE_RUNNING, now);
 	if (prev_state & TASK_DEAD_BIT) {
 		thread_begin(t);
 		close_running(t, task, now);
@@ -91,12 +135,14 @@ static inline void switch_out(struct thread *t, u32 pid, u32 tid, int preempt, u
 	p = procs.lookup(&pid);
 	if (!preempt && prev_state)
 		classify_wait(w, p, task, regs, prev_state);
-	if (p && p->version)
+	weight = walk_weight(t, c, w->state);
+	if (weight && p && p->version)
 		stack = python_stack(s, p, task, pid, tid);
-	else if (p && (p->flags & PROC_EXECED))
+	else if (weight && p && (p->flags & PROC_EXECED))
 		count_drop(DROP_EXEC_GAP);
 	thread_begin(t);
 	close_running(t, task, now);
+	t->weight = weight;
 	t->state = w->state;
 	t->fd_class = w->fd_class;
 	t->fd = w->fd;
@@ -113,10 +159,45 @@ static inline void switch_out(struct thread *t, u32 pid, u32 tid, int preempt, u
 	thread_end(t);
 }
 
+// First seen in this phase when it comes on a CPU: what it had waited in is read off its own registers.
+static inline void switch_in_anew(struct thread *t, struct control *c, u64 task, u64 now)
+{
+	u64 woken = t->wake_ns, began = c->phase_ns;
+	u32 state = KSTATE_RUNNABLE;
+#if TYPED
+	int zero = 0;
+	u32 pid = t->pid;
+	struct scratch *s = scratches.lookup(&zero);
+
+	if (s && woken > began && woken <= now) {
+		__builtin_memset(&s->wait, 0, sizeof(s->wait));
+		classify_wait(&s->wait, procs.lookup(&pid), task, bpf_task_pt_regs(task), TASK_INTERRUPTIBLE_BIT);
+		state = s->wait.state;
+	}
+#endif
+	thread_begin(t);
+	thread_rejoin(t, c, state, began);
+	if (state != KSTATE_RUNNABLE)
+		thread_close(t, woken);
+	t->state = KSTATE_RUNNABLE;
+	thread_close(t, now);
+	t->state = KSTATE_RUNNING;
+	t->in_ns = now;
+	thread_end(t);
+}
+
 static inline void switch_in(struct thread *t, u32 tid, u64 task, u64 now)
 {
+	struct control *c = control();
 	struct rec_slice r = {};
 	u64 woken, ran;
+
+	if (!c)
+		return;
+	if (t->phase != c->phase) {
+		switch_in_anew(t, c, task, now);
+		return;
+	}
 
 	r.type = REC_WAIT;
 	r.state = t->state;
@@ -130,14 +211,13 @@ static inline void switch_in(struct thread *t, u32 tid, u64 task, u64 now)
 	r.ts_ns = now;
 	r.stack = t->stack;
 	r.ip = t->ip;
-	r.weight = WEIGHT_ONE;
 	thread_begin(t);
 	if (t->state == KSTATE_RUNNING) {
 		r.state = t->state = KSTATE_RUNNABLE;
 		if (t->in_ns && scheduler_known(t)) {
 			// Its switch-out was not traced. How long it ran before is the scheduler's to say.
 			count_drop(DROP_SWITCH_MISSED);
-			ran = kernel_u64(task + OFF_SUM_EXEC) - t->exec_ns;
+			ran = task_u64(task + OFF_SUM_EXEC) - t->exec_ns;
 			if (ran > now - t->since_ns)
 				ran = now - t->since_ns;
 			t->state_ns[KSTATE_RUNNING] += ran;
@@ -167,10 +247,16 @@ static inline void switch_in(struct thread *t, u32 tid, u64 task, u64 now)
 	}
 	t->in_ns = now;
 	t->last_state = r.state;
-	t->last_delay_ns = r.state == KSTATE_RUNNABLE ? r.value_ns : r.runnable_ns;
+	t->last_delay_ns = r.runnable_ns;
+	if (r.state == KSTATE_RUNNABLE)
+		t->last_delay_ns = r.value_ns;
+	else
+		t->last_wait_ns = r.value_ns;
 	t->state = KSTATE_RUNNING;
+	r.weight = block_weight(t->weight, c, r.value_ns + r.runnable_ns);
 	thread_end(t);
-	emit(&r, sizeof(r));
+	if (r.weight)
+		emit(&r, sizeof(r));
 }
 
 #endif

@@ -29,6 +29,7 @@
 #define FAMILY_INET6 10
 #define TCP_STATE_LISTEN 10
 #define NVIDIA_MAJOR 195
+#define TASK_INTERRUPTIBLE_BIT 1
 #define TASK_UNINTERRUPTIBLE_BIT 2
 
 // Does the first argument of this call name the descriptor that it can block on?

@@ -32,6 +32,8 @@
 #define PROG_SWITCH 1
 #define PROG_WAKING 2
 #define PROG_TASK 3
+#define PROG_WAKEUP 4
+#define WATCHED_SLOTS 16384
 #define KSTATE_RUNNING 0
 #define KSTATE_RUNNABLE 1
 #define KSTATE_GIL 2
@@ -71,7 +73,7 @@
 #define DROP_NAMES_FULL 10
 #define N_KSTATES 11
 #define N_DROPS 11
-#define N_PROGS 4
+#define N_PROGS 5
 
 struct rec_slice {
 	u8 type; // REC_SAMPLE or REC_WAIT
@@ -140,11 +142,17 @@ struct thread {
 	u64 born_ns; // when tracking began
 	u32 wait_flags; // FLAG_* of the open wait
 	u32 host_tid; // the kernel's own number, where the agent is in another pid namespace; 0 unknown
-	u32 pad; // zero
+	u32 weight; // of the open wait's record, in WEIGHT_ONE; 0: it was not walked and will have none
 	u32 last_state; // KSTATE_* before it was last switched in
 	u64 last_delay_ns; // run-queue delay before that, by the wall clock
 	u64 exec_ns; // the scheduler's sum_exec_runtime at the last switch-out; 0: none yet
 	u64 delay_ns; // its run_delay there
+	u64 last_wait_ns; // how long it was last blocked
+	u64 end_ns; // when it began to exit; 0: it lives
+	u64 end_exec_ns; // sum_exec_runtime there
+	u64 end_delay_ns; // run_delay there
+	u32 phase; // control.phase at its last switch; another one: what it did since is not known
+	u32 pad; // zero
 	u64 state_ns[11]; // exact sums of closed intervals
 	u64 started; // updates begun
 };
@@ -181,6 +189,15 @@ struct cost {
 	u64 runs;
 	u64 timed_runs; // one run in 64 is timed
 	u64 timed_ns;
+};
+
+struct control {
+	u32 walk_one_in; // switch-outs whose stack is walked, a power of two; 0 or 1: all
+	u32 phase; // counts up whenever the switch hooks are put on again
+	u64 phase_ns; // when that was
+	u64 block_ns; // a shorter wait is sent with the probability of its length over this; 0: all are
+	u32 sample_weight; // of a timer sample, in WEIGHT_ONE: more than one when the rate is lowered
+	u32 pad; // zero
 };
 
 #endif

@@ -44,6 +44,7 @@ TOTALS_DTYPE = np.dtype(
         ("lifetime_ns", "<i8"),       # of the thread within the span; equals the sum of state_ns
         ("sched_running_ns", "<i8"),  # the same from /proc/PID/task/TID/schedstat; -1 not measured
         ("sched_runnable_ns", "<i8"),
+        ("se_ns", "<i8", (len(KERNEL_STATES),)),  # standard error of state_ns; 0: exact
     ],
     align=True,
 )

@@ -21,6 +21,7 @@ from excise import __version__
 from excise.recording import Recording, RecordingError
 from excise.report import Report, to_json
 from excise.stages import Rules, RulesError
+from excise.summary import SummaryError, SummaryFile, is_summaries
 
 EXIT_NO, EXIT_USAGE, EXIT_PERMISSION, EXIT_TARGET = 1, 2, 3, 4
 
@@ -155,7 +156,7 @@ def replay(path: str, rules: Rules) -> Report:
     return build_report(session)
 
 
-def warn_if_cut(recording: Recording, path: str) -> None:
+def warn_if_cut(recording: Recording | SummaryFile, path: str) -> None:
     """Says so on standard error when the end is missing."""
     if recording.truncated:
         click.echo(f"excise: {path} is cut off; what is whole was read", err=True)
@@ -218,22 +219,34 @@ def folded(recording: str, mode: str, stages: tuple[str, ...]) -> None:
 
 
 @cli.command()
-@click.argument("recording")
-def dump(recording: str) -> None:
-    """Prints a RECORDING's items as text, one line each: for bug reports and for the curious.
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="Summaries as JSON, one object a line.")
+def dump(file: str, as_json: bool) -> None:
+    """Prints a recording's items, or the summaries in a FILE, as text: for bug reports and for the curious.
 
     \b
     excise dump run.excise | less
+    excise dump summaries.bin --json | jq .ai_tax_ratio
     """
     from excise.exporters.dump import dump_lines
+    from excise.exporters.dump_summary import summary_json, summary_lines
 
     try:
-        source = Recording(recording)
+        if is_summaries(file):
+            stream = SummaryFile(file)
+            for summary in stream.summaries():
+                lines = [json.dumps(summary_json(summary))] if as_json else summary_lines(summary)
+                click.echo("\n".join(lines))
+            warn_if_cut(stream, file)
+            return
+        if as_json:
+            raise CliError(f"{file} is no file of summaries: --json prints these only")
+        source = Recording(file)
         for line in dump_lines(source.items()):
             click.echo(line)
-    except RecordingError as err:
+    except (RecordingError, SummaryError) as err:
         raise CliError(str(err)) from err
-    warn_if_cut(source, recording)
+    warn_if_cut(source, file)
 
 
 def run_cli() -> None:

@@ -26,7 +26,8 @@ TASK_FORK, TASK_EXEC, TASK_EXIT, TASK_NS = 0, 1, 2, 3
 FLAG_KERNEL_MODE, FLAG_FAULT, FLAG_CUT = 1, 2, 4
 THREAD_CARRIER, THREAD_DEAD, THREAD_SNAPSHOT, THREAD_WAS_RUNNABLE, THREAD_RENUMBERED = 1, 2, 4, 8, 16
 PROC_CHILDREN, PROC_EXECED = 1, 2
-PROG_CPU, PROG_SWITCH, PROG_WAKING, PROG_TASK = 0, 1, 2, 3
+PROG_CPU, PROG_SWITCH, PROG_WAKING, PROG_TASK, PROG_WAKEUP = 0, 1, 2, 3, 4
+WATCHED_SLOTS: Final = 16384
 
 SLICE_FIELDS: Fields = (
     ("type", "u1", 1, "REC_SAMPLE or REC_WAIT"),
@@ -95,11 +96,17 @@ THREAD_FIELDS: Fields = (
     ("born_ns", "u8", 1, "when tracking began"),
     ("wait_flags", "u4", 1, "FLAG_* of the open wait"),
     ("host_tid", "u4", 1, "the kernel's own number, where the agent is in another pid namespace; 0 unknown"),
-    ("pad", "u4", 1, "zero"),
+    ("weight", "u4", 1, "of the open wait's record, in WEIGHT_ONE; 0: it was not walked and will have none"),
     ("last_state", "u4", 1, "KSTATE_* before it was last switched in"),
     ("last_delay_ns", "u8", 1, "run-queue delay before that, by the wall clock"),
     ("exec_ns", "u8", 1, "the scheduler's sum_exec_runtime at the last switch-out; 0: none yet"),
     ("delay_ns", "u8", 1, "its run_delay there"),
+    ("last_wait_ns", "u8", 1, "how long it was last blocked"),
+    ("end_ns", "u8", 1, "when it began to exit; 0: it lives"),
+    ("end_exec_ns", "u8", 1, "sum_exec_runtime there"),
+    ("end_delay_ns", "u8", 1, "run_delay there"),
+    ("phase", "u4", 1, "control.phase at its last switch; another one: what it did since is not known"),
+    ("pad", "u4", 1, "zero"),
     ("state_ns", "u8", len(KERNEL_STATES), "exact sums of closed intervals"),
     ("started", "u8", 1, "updates begun"),
 )
@@ -138,6 +145,15 @@ COST_FIELDS: Fields = (
     ("timed_ns", "u8", 1, ""),
 )
 
+CONTROL_FIELDS: Fields = (
+    ("walk_one_in", "u4", 1, "switch-outs whose stack is walked, a power of two; 0 or 1: all"),
+    ("phase", "u4", 1, "counts up whenever the switch hooks are put on again"),
+    ("phase_ns", "u8", 1, "when that was"),
+    ("block_ns", "u8", 1, "a shorter wait is sent with the probability of its length over this; 0: all are"),
+    ("sample_weight", "u4", 1, "of a timer sample, in WEIGHT_ONE: more than one when the rate is lowered"),
+    ("pad", "u4", 1, "zero"),
+)
+
 STRUCTS: Final[dict[str, Fields]] = {
     "rec_slice": SLICE_FIELDS,
     "rec_stack": STACK_FIELDS,
@@ -146,6 +162,7 @@ STRUCTS: Final[dict[str, Fields]] = {
     "thread": THREAD_FIELDS,
     "proc": PROC_FIELDS,
     "cost": COST_FIELDS,
+    "control": CONTROL_FIELDS,
 }
 
 
@@ -165,18 +182,20 @@ RAW_TASK_DTYPE: Final = dtype_of(TASK_FIELDS)
 THREAD_DTYPE: Final = dtype_of(THREAD_FIELDS)
 PROC_DTYPE: Final = dtype_of(PROC_FIELDS)
 COST_DTYPE: Final = dtype_of(COST_FIELDS)
+CONTROL_DTYPE: Final = dtype_of(CONTROL_FIELDS)
 
 _C_TYPES = {"u1": "u8", "u2": "u16", "u4": "u32", "u8": "u64", "i2": "s16", "i4": "s32"}
 
 
 def _constants() -> dict[str, int]:
     named = {k: v for k, v in globals().items()
-             if k.startswith(("REC_", "STACK_", "TASK_", "FLAG_", "THREAD_", "PROC_", "PROG_", "MAX_", "WAKER_", "WEIGHT_"))
+             if k.startswith(("REC_", "STACK_", "TASK_", "FLAG_", "THREAD_", "PROC_", "PROG_", "MAX_", "WAKER_",
+                              "WEIGHT_", "WATCHED_"))
              and isinstance(v, int)}
     named |= {f"KSTATE_{n.upper()}": i for i, n in enumerate(KERNEL_STATES)}
     named |= {f"FD_{n.upper()}": i for i, n in enumerate(FD_CLASSES)}
     named |= {f"DROP_{n.upper()}": i for i, n in enumerate(DROPS)}
-    named["N_KSTATES"], named["N_DROPS"], named["N_PROGS"] = len(KERNEL_STATES), len(DROPS), 4
+    named["N_KSTATES"], named["N_DROPS"], named["N_PROGS"] = len(KERNEL_STATES), len(DROPS), 5
     return named
 
 

@@ -1,4 +1,4 @@
-"""What is measured: a saturated server, an idle process, two that only switch; and the agent beside them."""
+"""What is watched: a saturated server, threads that only switch, a crowd of sleepers, an idle process."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+TARGETS = HERE / "targets"
 DEMO = HERE.parents[1] / "packaging" / "demo"
 sys.path.insert(0, str(DEMO))
 
@@ -22,6 +24,7 @@ from children import Child  # noqa: E402
 from load import Client  # noqa: E402
 
 CLIENTS = 2
+BURST_CPUS = 4  # at most: what a burst does not switch, it spins
 
 
 class Demo:
@@ -65,55 +68,63 @@ class Demo:
 
 
 def cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """The CPU-time clock of a process: all of its threads, those that ended included; not its children."""
+    return time.clock_gettime((~pid << 3) | 2)  # CPUCLOCK_SCHED, include/linux/posix-timers_types.h
 
 
-class Watching:
-    """watch.py beside a process. In a `with` block: it samples when entered, and is waited for at the end."""
+class Burst:
+    """targets/burst.py: pairs of threads, one a CPU, that switch as often as they are told."""
 
-    def __init__(
-        self, pid: int, duration_s: float, rate_hz: float, record: Path | None = None, cache: Path | None = None
-    ) -> None:
-        command = [
-            sys.executable,
-            str(HERE / "watch.py"),
-            str(pid),
-            "--duration",
-            str(duration_s),
-            "--rate",
-            str(rate_hz),
-        ]
-        if record is not None:
-            command += ["--record", str(record)]
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        if cache is not None:
-            environment["CACHE_DIRECTORY"] = str(cache)
-        self._began = time.monotonic()
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
-        self._ready_s: float | None = None
+    def __init__(self, pairs: int = BURST_CPUS) -> None:
+        cpus = sorted(os.sched_getaffinity(0))[-pairs:]
+        self._folder = tempfile.TemporaryDirectory(prefix="excise-burst-")
+        library = Path(self._folder.name) / "pingpong.so"
+        source = TARGETS / "pingpong.c"
+        subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+        command = [sys.executable, str(TARGETS / "burst.py"), str(library), *(str(cpu) for cpu in cpus)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def __enter__(self) -> Watching:
-        self._begin()
+    def __enter__(self) -> Burst:
+        self.pid = int(self._line()["pid"])
         return self
 
     def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         self._process.wait(60)
+        self._folder.cleanup()
 
-    def wait(self) -> dict[str, Any]:
-        """What the window cost; `ready_s` is the time from exec to sampling."""
-        self._begin()
+    def begin(self, seconds: float, switches_per_s: float) -> None:
+        """0: as many as it can."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{seconds} {switches_per_s}\n")
+        self._process.stdin.flush()
+
+    def end(self) -> dict[str, Any]:
+        """Waits for it: {"trips", "switches", "seconds"}."""
+        return self._line()
+
+    def run(self, seconds: float, switches_per_s: float) -> dict[str, Any]:
+        self.begin(seconds, switches_per_s)
+        return self.end()
+
+    def _line(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        said = self._process.stdout.read()
-        if self._process.wait(60):
-            raise RuntimeError(f"watch.py ended with exit status {self._process.returncode}")
-        return {**json.loads(said), "ready_s": self._ready_s}
+        said = self._process.stdout.readline()
+        if not said:
+            raise RuntimeError(f"burst.py ended with exit status {self._process.wait(60)}")
+        out: dict[str, Any] = json.loads(said)
+        return out
 
-    def _begin(self) -> None:
-        if self._ready_s is None:
-            assert self._process.stdout is not None
-            self._process.stdout.readline()
-            self._ready_s = time.monotonic() - self._began
+
+@contextlib.contextmanager
+def crowd(threads: int, processes: int, asleep_s: float) -> Iterator[int]:
+    """Threads that do a little and sleep, over and over: pid of the first process."""
+    child = Child(TARGETS / "threads.py", str(threads), str(processes), str(asleep_s))
+    try:
+        yield child.ready()["pid"]
+    finally:
+        child.stop()
 
 
 @contextlib.contextmanager
@@ -124,39 +135,3 @@ def idle_process() -> Iterator[int]:
     finally:
         process.kill()
         process.wait()
-
-
-@contextlib.contextmanager
-def ping_pong() -> Iterator[Callable[[float], float]]:
-    """A function that hands a byte to a child and back for so many seconds, both on one CPU: seconds a round trip."""
-    there, back = os.pipe(), os.pipe()
-    before = os.sched_getaffinity(0)
-    cpu = {max(before)}
-    child = os.fork()
-    if child == 0:
-        os.sched_setaffinity(0, cpu)
-        os.close(there[1])
-        while byte := os.read(there[0], 1):
-            os.write(back[1], byte)
-        os._exit(0)
-
-    def trips(seconds: float) -> float:
-        os.sched_setaffinity(0, cpu)
-        try:
-            count, began = 0, time.monotonic()
-            while (elapsed := time.monotonic() - began) < seconds:
-                for _ in range(100):
-                    os.write(there[1], b"x")
-                    os.read(back[0], 1)
-                count += 100
-        finally:
-            os.sched_setaffinity(0, before)
-        return elapsed / count
-
-    try:
-        yield trips
-    finally:
-        for fd in (*there, *back):
-            os.close(fd)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)

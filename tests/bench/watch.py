@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("pid", type=int)
     parser.add_argument("--duration", type=float, default=10.0)
     parser.add_argument("--rate", type=float, default=99.0)
+    parser.add_argument("--budget", help="the most that it may cost, as a ratio of the target's CPU; or none")
     parser.add_argument("--record", type=Path)
     parser.add_argument("--profile", type=Path, help="cProfile of the window")
     options = parser.parse_args()
@@ -37,7 +38,7 @@ def main() -> None:
     keep = writer.write if writer else items.append
     imported_s = sum(os.times()[:2])
     watch = Watch(
-        Options(pid=options.pid, duration_s=options.duration, rate_hz=options.rate),
+        Options(pid=options.pid, duration_s=options.duration, rate_hz=options.rate, **_budget(options.budget)),
         keep,
         lambda text: print(text, file=sys.stderr),
     )
@@ -45,6 +46,7 @@ def main() -> None:
         watch.start()
         sampling_s = (time.monotonic_ns() - _BEGAN_NS) / 1e9
         print(json.dumps({"watching": True}), flush=True)
+        cpu_s = time.process_time()  # times(2) counts in steps of 10 ms
         if options.profile:
             import cProfile
 
@@ -53,6 +55,7 @@ def main() -> None:
             profile.dump_stats(options.profile)
         else:
             watch.run()
+        window_cpu_s = time.process_time() - cpu_s
         memory = _memory()
     finally:
         watch.close()
@@ -64,12 +67,17 @@ def main() -> None:
                 **watch.overhead,
                 "sampling_s": sampling_s,
                 "import_cpu_s": imported_s,
+                "window_cpu_s": window_cpu_s,
                 "total_cpu_s": sum(os.times()[:4]),
                 **memory,
             }
         ),
         flush=True,
     )
+
+
+def _budget(words: str | None) -> dict[str, float | None]:
+    return {} if words is None else {"budget_ratio": None if words == "none" else float(words)}
 
 
 def _memory() -> dict[str, int]:

@@ -14,6 +14,7 @@ from excise.batch import Batch, Definitions, End, Header, Item, Totals
 from excise.frames import Frame, Process, Thread
 from excise.names import KERNEL_STATES
 from excise_agent.attach import Options, Watch
+from excise_agent.governor import Governor
 
 __all__ = ["INTERPRETERS", "Start", "Target", "start", "until"]
 
@@ -107,11 +108,21 @@ Observe = Callable[..., Seen]
 
 @pytest.fixture
 def observe() -> Observe:
-    """observe(pid, seconds, stop=condition, **options): watches until then and gives what was seen."""
+    """observe(pid, seconds, stop=condition, governor=None, **options): watches until then and gives what was seen.
 
-    def run(pid: int, seconds: float = 1.0, stop: Callable[[Seen], bool] | None = None, **options: Any) -> Seen:
+    Everything is seen, unless a budget or a governor says otherwise.
+    """
+
+    def run(
+        pid: int,
+        seconds: float = 1.0,
+        stop: Callable[[Seen], bool] | None = None,
+        governor: Governor | None = None,
+        **options: Any,
+    ) -> Seen:
         seen = Seen()
-        watch = Watch(Options(pid=pid, duration_s=seconds, **options), seen.take)
+        options.setdefault("budget_ratio", None)
+        watch = Watch(Options(pid=pid, duration_s=seconds, **options), seen.take, governor=governor)
         try:
             watch.start()
             done = threading.Event()

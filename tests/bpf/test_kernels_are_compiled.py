@@ -20,7 +20,7 @@ seen = []
 with event.install_recorder("numba:compile") as imports, compiled_kernels(seen.append):
     from excise_agent.attach_command import run_attach
 with event.install_recorder("numba:compile") as later:
-    run_attach(int(sys.argv[1]), 1.5, 99.0, children=True, record=sys.argv[2], rules=load_rules(()), quiet=True)
+    run_attach(int(sys.argv[1]), 1.5, 99.0, None, children=True, record=sys.argv[2], rules=load_rules(()), quiet=True)
 names = lambda recorder: sorted({str(e.data["dispatcher"]) for _, e in recorder.buffer})
 print(json.dumps({"notices": seen, "imports": names(imports), "later": names(later)}))
 """

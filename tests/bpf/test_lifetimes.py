@@ -131,7 +131,7 @@ def test_a_process_whose_fork_was_not_told_is_taken_in_or_out_of_the_kernels_map
 def test_a_thread_whose_end_was_not_traced_is_counted_and_leaves_the_kernels_map() -> None:
     seen = Seen()
     root = subprocess.Popen(SLEEP)
-    watch = Watch(Options(pid=root.pid, duration_s=5.0), seen.take)
+    watch = Watch(Options(pid=root.pid, duration_s=5.0, budget_ratio=None), seen.take)
     try:
         watch.start()
         assert watch._probes is not None

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from excise_agent.loader import TRACEPOINTS
+from excise_agent.loader import SWITCH_HOOKS, TRACEPOINTS
 
 from .conftest import until
 from .dialogue import Dialogue
 from .kernel_objects import anonymous_descriptors, ids, ids_of, program_name
 
-PROGRAMS = {"on_cpu", *TRACEPOINTS}
+PROGRAMS = {"on_cpu", *TRACEPOINTS, *SWITCH_HOOKS}
 GRACE_S = {"programs": 1.0, "links": 1.0, "maps": 10.0}  # maps: from a work queue, which a busy host delays
 ROUNDS = 20
-COMMAND = [sys.executable, "-m", "excise_agent.cli", "attach", "--duration", "60s", "--quiet"]
+COMMAND = [*(sys.executable, "-m", "excise_agent.cli", "attach"), "--duration", "60s", "--budget", "none", "--quiet"]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_kill_leaves_nothing(server: Dialogue, _round: int) -> None:
         had = ids_of(process.pid)
         assert {program_name(i) for i in had["programs"]} == {name[:15] for name in PROGRAMS}
         assert len(had["maps"]) >= 7
-        assert len(had["links"]) == len(TRACEPOINTS)
+        assert len(had["links"]) == len(TRACEPOINTS) + len(SWITCH_HOOKS)
         process.kill()
         process.wait()
         assert_gone(had, time.monotonic())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from excise.names import KERNEL_STATE_ID, KERNEL_STATES
-from excise.records import RAW_SLICE_DTYPE, REC_WAIT, THREAD_DEAD, THREAD_DTYPE, THREAD_SNAPSHOT
+from excise.records import RAW_SLICE_DTYPE, REC_WAIT, THREAD_DEAD, THREAD_DTYPE, THREAD_SNAPSHOT, WEIGHT_ONE
 from excise.ring import Fold
 from excise_agent.edges import Edge, edge_of
 
@@ -81,7 +81,7 @@ class Kernel:
         v["pid"], v["born_ns"], v["since_ns"] = self.pid, now, now
         v["state"] = first.state if h.snapshot else RUNNABLE
         v["flags"] = THREAD_SNAPSHOT if h.snapshot else 0
-        v["fd"], v["syscall"] = 255, -1
+        v["fd"], v["syscall"], v["weight"] = 255, -1, WEIGHT_ONE
         self._see(now)
         for i, phase in enumerate(h.phases):
             if not (i == 0 and h.snapshot):
@@ -172,7 +172,7 @@ class Kernel:
         record["type"], record["tid"], record["ts_ns"] = REC_WAIT, self.tid, now
         for name in ("pid", "state", "fd_class", "syscall", "port", "fd", "stack", "ip"):
             record[name] = v[name]
-        record["flags"] = v["wait_flags"]
+        record["flags"], record["weight"] = v["wait_flags"], WEIGHT_ONE
         if v["state"] == RUNNING:
             record["state"] = v["state"] = RUNNABLE
         since, woken = int(v["since_ns"]), int(v["wake_ns"])
@@ -212,7 +212,7 @@ def window(kernels: list[Kernel], start: int, end: int) -> Window:
     begun, ended, fold = edge_at(kernels, start), edge_at(kernels, end), Fold(256, 8)
     assert fold.add(begun.open_keys, -begun.open_sums) == 0
     between = [record for k in kernels for when, record in k.records if start < when <= end]
-    words = np.array(between, RAW_SLICE_DTYPE).view(np.uint64).reshape(len(between), 9)
+    words = np.array(between, RAW_SLICE_DTYPE).view(np.uint64).reshape(len(between), RAW_SLICE_DTYPE.itemsize // 8)
     sums = np.stack([np.ones(len(words), np.int64), *words[:, 4:6].T.astype(np.int64)], axis=1)
     assert fold.add(np.ascontiguousarray(words[:, [0, 1, 2, 6, 7, 8]]), sums) == 0
     assert fold.add(ended.open_keys, ended.open_sums) == 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from switch_model import RUNNABLE, RUNNING, WAITS, History, Kernel, histories, summed, true_ns, window
 
 from excise.names import KERNEL_STATE_ID
-from excise.records import REC_WAIT, THREAD_DEAD, THREAD_DTYPE, THREAD_SNAPSHOT
+from excise.records import REC_WAIT, THREAD_DEAD, THREAD_DTYPE, THREAD_SNAPSHOT, WEIGHT_ONE
 from excise.ring import ROW_DTYPE
 from excise_agent.edges import STALE_WAKING_NS, Edge, edge_of, open_row
 
@@ -86,6 +86,7 @@ def test_an_edge_changes_nothing_that_it_was_given(some: list[History], at: floa
 
 def thread(**fields: int) -> np.ndarray:
     value = np.zeros(1, THREAD_DTYPE)
+    value["weight"] = WEIGHT_ONE
     for name, number in fields.items():
         value[name] = number
     return value

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np  # noqa: E402
 
 from bpf.dialogue import Dialogue  # noqa: E402
-from excise.batch import Batch, Definitions, Item  # noqa: E402
+from excise.batch import Batch, Definitions, Item, Totals  # noqa: E402
 from excise_agent.attach import Options, Watch  # noqa: E402
 from soak.readings import Reading, complaints, take_reading  # noqa: E402
 
@@ -32,18 +32,20 @@ SETTLE_S = 60.0  # until the last children of a step have left every table: a wi
 class Soak:
     """One watch of a churning parent. The stream is counted and dropped, as if it had been written out."""
 
-    def __init__(self, children: int, over_s: float, steps: int, rate_hz: float) -> None:
+    def __init__(self, children: int, over_s: float, steps: int, budget_ratio: float | None) -> None:
         self.readings: list[Reading] = []
         self.processes = self.slices = 0
         self.lost: dict[str, int] = {}
-        self._children, self._over_s, self._steps, self._rate_hz = children, over_s, steps, rate_hz
-        self._names = 0
+        self._children, self._over_s, self._steps = children, over_s, steps
+        self._budget_ratio = budget_ratio
+        self._names = self._windows = 0
         self._batch = threading.Condition()
 
     def run(self, show: bool) -> None:
         with Dialogue("churn.py") as target:
             target.hear()
-            watch = Watch(Options(pid=target.pid, duration_s=None, rate_hz=self._rate_hz), self._take)
+            options = Options(pid=target.pid, duration_s=None, budget_ratio=self._budget_ratio)
+            watch = Watch(options, self._take)
             failed: list[BaseException] = []
 
             def drive() -> None:
@@ -75,8 +77,10 @@ class Soak:
                 self.slices += len(item.slices)
                 for name, n in item.lost.items():
                     self.lost[name] = self.lost.get(name, 0) + n
-                with self._batch:
-                    self._batch.notify_all()
+            case Totals():
+                self._windows += 1
+        with self._batch:
+            self._batch.notify_all()
 
     def _drive(self, target: Dialogue, watch: Watch, show: bool) -> None:
         self._read(0, watch, show)
@@ -91,7 +95,9 @@ class Soak:
         targets, probes = watch._targets, watch._probes
         assert probes is not None
         with self._batch:
-            self._batch.wait_for(lambda: len(targets.pids(alive=False)) == 1 and not watch._dead, SETTLE_S)
+            self._batch.wait_for(lambda: len(targets.pids(alive=False)) == 1, SETTLE_S)
+            windows = self._windows
+            self._batch.wait_for(lambda: self._windows > windows, SETTLE_S)
         reading = take_reading(children, probes, len(targets.pids(alive=False)), self._names)
         self.readings.append(reading)
         if show:
@@ -121,10 +127,10 @@ def main() -> None:
     parser.add_argument("--children", type=int, default=10_000)
     parser.add_argument("--over", type=float, default=0.0, metavar="SECONDS", help="0: as fast as they come")
     parser.add_argument("--steps", type=int, default=8, help="readings after the first")
-    parser.add_argument("--rate", type=float, default=99.0, metavar="HZ")
+    parser.add_argument("--budget", type=float, metavar="RATIO", help="of the target's CPU; without: no limit")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    soak = Soak(options.children, options.over, options.steps, options.rate)
+    soak = Soak(options.children, options.over, options.steps, options.budget)
     if not options.json:
         print("".join(f"{name:>10}" for name in COLUMNS))
     soak.run(show=not options.json)

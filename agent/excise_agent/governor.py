@@ -1,0 +1,172 @@
+"""Holds Excise's own cost under a budget: measures, and steps down or up a ladder of ways to see less.
+
+Pure policy: it is told what was spent and says which step to take. Every step is unbiased (what is left out is stood
+for by the weights of what is not); only errors grow. The levers, in order: walk fewer stacks, send fewer short waits,
+sample less often, and last take the switch hooks out for a part of the time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+DEFAULT_BUDGET_RATIO = 0.01  # of the target's CPU time
+LEAST_BUDGET_CORES = 0.005  # a target that sleeps is still watched
+
+_UNWALKED = 0.35  # what a switch costs that is not walked, of one that is: 0.7 of 2 us, Python 3.11, 18 frames
+_FULL_SWITCH_NS = 2500  # of a watched switch with its wakings, before any was measured
+_FIXED_AGENT_CORES = 0.002
+_RECORDS_SHARE = 0.3  # of the agent's time, what goes with the number of records
+_REPAY_S = 4.0  # a debt is paid back over so long
+_SAVED_S = 2.0  # thrift is carried forward for so long
+_CLIMB_STEPS = 3
+_PATIENCE_S, _MOST_PATIENCE_S = 2.0, 64.0
+_REMEMBERED_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`duty_ratio`: the share of the time that the switch hooks are on."""
+
+    name: str
+    walk_one_in: int = 1
+    block_ns: int = 0
+    rate_ratio: float = 1.0
+    duty_ratio: float = 1.0
+
+
+FULL = Step("everything")
+
+
+def _ladder() -> tuple[Step, ...]:
+    steps = [FULL]
+    walks = [2**i for i in range(1, 7)]
+    steps += [Step(f"walk 1 in {n}", n) for n in walks]
+    most = walks[-1]
+    blocks = (100_000, 1_000_000, 10_000_000)
+    steps += [Step(f"waits from {ns / 1e6:g} ms", most, ns) for ns in blocks]
+    steps += [Step(f"rate 1/{n}", most, blocks[-1], 1 / n) for n in (2, 5)]
+    steps += [Step(f"switches 1/{n} of the time", most, blocks[-1], 1 / 5, 1 / n) for n in (2, 4, 8, 16, 32, 64, 128)]
+    return tuple(steps)
+
+
+LADDER = _ladder()
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Of one interval, ns: how long it was, the target's CPU time, and ours by what it went with."""
+
+    wall_ns: int
+    target_ns: int
+    agent_ns: int  # our processes
+    switch_ns: int  # the programs on switches and wakings
+    sample_ns: int  # the sampler and its ticks
+
+    @property
+    def ns(self) -> int:
+        """All of ours."""
+        return self.agent_ns + self.switch_ns + self.sample_ns
+
+
+@dataclass(slots=True)
+class Governor:
+    """`budget_ratio` of the target's CPU time; None: no budget, everything is seen."""
+
+    budget_ratio: float | None = DEFAULT_BUDGET_RATIO
+    at: int = 0  # index into LADDER
+    steps_ns: dict[str, int] = field(default_factory=dict)  # time spent on each step
+    _owed_ns: float = 0.0
+    _since_s: float = 0.0  # time on this step
+    _patience_s: float = _PATIENCE_S
+    _climbed: bool = False
+    _now_s: float = 0.0
+    _known: dict[int, tuple[float, float]] = field(default_factory=dict)  # step -> our cores there, when
+
+    @property
+    def step(self) -> Step:
+        return LADDER[self.at]
+
+    @property
+    def may_step_down(self) -> bool:
+        """Whether it would see less if that were too dear."""
+        return self.budget_ratio is not None and self.at < len(LADDER) - 1
+
+    def budget_cores(self, target_cores: float) -> float:
+        """What may be spent, in CPUs."""
+        return max((self.budget_ratio or 0.0) * target_cores, LEAST_BUDGET_CORES)
+
+    def expect(self, switches_hz: float, target_cores: float, samples_hz: float, sample_cost_ns: float) -> Step:
+        """Where to begin, before anything is measured: by the scheduler's own count of the target's switches."""
+        if self.budget_ratio is not None:
+            allowed = self.budget_cores(target_cores)
+            for i, step in enumerate(LADDER):
+                self.at = i
+                switching = switches_hz * _FULL_SWITCH_NS / 1e9 * _switch_factor(step)
+                sampling = samples_hz * sample_cost_ns / 1e9 * step.rate_ratio
+                if switching + sampling + _FIXED_AGENT_CORES <= allowed:
+                    break
+        return self.step
+
+    def account(self, spent: Spent) -> Step:
+        """Takes in what an interval cost on the present step, and says which step to take now."""
+        if spent.wall_ns <= 0:
+            return self.step
+        wall_s = spent.wall_ns / 1e9
+        self.steps_ns[self.step.name] = self.steps_ns.get(self.step.name, 0) + spent.wall_ns
+        self._now_s += wall_s
+        self._since_s += wall_s
+        if self.budget_ratio is None:
+            return self.step
+        budget = self.budget_cores(spent.target_ns / spent.wall_ns)
+        cost = spent.ns / spent.wall_ns
+        self._owed_ns = max(self._owed_ns + (cost - budget) * spent.wall_ns, -budget * _SAVED_S * 1e9)
+        allowed = max(budget - self._owed_ns / 1e9 / _REPAY_S, budget / 4)
+        before = self._known.get(self.at)
+        self._known[self.at] = cost if before is None else (before[0] + cost) / 2, self._now_s
+        if cost > allowed:
+            self._go_down(spent, allowed)
+        elif cost < 0.8 * allowed and self._since_s >= self._patience_s:
+            self._climb(spent, allowed)
+        return self.step
+
+    def _go_down(self, spent: Spent, allowed: float) -> None:
+        if self._climbed and self._since_s < 2 * _PATIENCE_S:  # it was too early
+            self._patience_s = min(2 * self._patience_s, _MOST_PATIENCE_S)
+        for i in range(self.at + 1, len(LADDER)):
+            if self._cost_at(i, spent) <= 0.9 * allowed or i == len(LADDER) - 1:
+                self._move(i)
+                return
+
+    def _climb(self, spent: Spent, allowed: float) -> None:
+        for i in range(max(self.at - _CLIMB_STEPS, 0), self.at):
+            if self._cost_at(i, spent) <= 0.85 * allowed:
+                self._move(i)
+                self._climbed = True
+                return
+        if self.at == 0:
+            self._patience_s = _PATIENCE_S
+
+    def _move(self, to: int) -> None:
+        self.at, self._since_s, self._climbed = to, 0.0, False
+
+    def _cost_at(self, index: int, spent: Spent) -> float:
+        """In CPUs: what a step would cost now, by a model of the levers, or what it cost lately if that was more."""
+        here, there = self.step, LADDER[index]
+        switching = spent.switch_ns * _switch_factor(there) / _switch_factor(here)
+        sampling = spent.sample_ns * there.rate_ratio / here.rate_ratio
+        records = min(_records_factor(there) / _records_factor(here), 4.0)
+        agent = spent.agent_ns * (1 - _RECORDS_SHARE + _RECORDS_SHARE * records)
+        cost = (switching + sampling + agent) / spent.wall_ns
+        known = self._known.get(index)
+        if index < self.at and known is not None and self._now_s - known[1] < _REMEMBERED_S:
+            return max(cost, known[0])
+        return cost
+
+
+def _switch_factor(step: Step) -> float:
+    return step.duty_ratio * (_UNWALKED + (1 - _UNWALKED) / step.walk_one_in)
+
+
+def _records_factor(step: Step) -> float:
+    sent = {0: 1.0, 100_000: 0.7, 1_000_000: 0.4}.get(step.block_ns, 0.2)
+    return step.duty_ratio * sent / step.walk_one_in

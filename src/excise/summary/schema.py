@@ -1,0 +1,89 @@
+"""The keys of the wire format: one table, which the encoder, the decoder and the page docs/wire-format.md follow.
+
+Append only; a number is never used again. A reader ignores keys that it does not know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+MAGIC: Final = b"excise-summaries "
+VERSION: Final = 1
+
+Form = Literal["column", "signed column", "names", "integer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    number: int
+    name: str
+    form: Form
+    what: str
+
+
+FRAME_TYPES: Final = {"head": 1, "definitions": 2, "summary": 3}
+
+HEAD: Final = (
+    Key(1, "classes", "names", "classes of time: a stage, or stage.part"),
+    Key(2, "states", "names", "states of carriers"),
+    Key(3, "kernel_states", "names", "states of helpers"),
+    Key(4, "stages", "names", "stages, for their variances"),
+    Key(5, "frame_kinds", "names", "kinds of frames"),
+)
+
+DEFINITIONS: Final = (
+    Key(1, "strings", "names", "the next strings"),
+    Key(2, "frame_kinds", "column", "the next frames, a row each: kind, in the head's list"),
+    Key(3, "frame_files", "signed column", "string of the file, less that of the row before (0 before the first)"),
+    Key(4, "frame_names", "signed column", "string of the name, less that of the row before"),
+    Key(5, "frame_lines", "column", "line, 0 unknown"),
+    Key(6, "stack_lengths", "column", "the next stacks, a row each: how many frames"),
+    Key(7, "stack_frames", "signed column", "frames of all these stacks, leaf first, each less the one before it"),
+    Key(8, "processes", "column", "the next processes, 7 values each: boot id (string), pid, start_ns, comm (string), "
+        "Python version (0 none, else string + 1), parent pid, note (string)"),
+    Key(9, "capabilities", "column", "the next sets of capabilities: how many, then their strings, sorted by name"),
+    Key(10, "sources", "column", "the next sources, 5 values each: boot id, version (strings), set of capabilities, "
+        "collector (string), samples per 1000 s and CPU (0: not sampled)"),
+)
+
+SUMMARY: Final = (
+    Key(1, "windows", "integer", "how many windows it is of"),
+    Key(2, "observed_ns", "column", "one value: their lengths added up"),
+    Key(3, "spans", "column", "5 values each: source, start (wall, ns since 1970), length (wall), start (monotonic), "
+        "length (monotonic, signed), all ns"),
+    Key(4, "stage_variances", "column", "2 values each: stage in the head's list, then a rounded value: µs²"),
+    Key(5, "tax_error", "signed column", "3 values: variance of compute, variance of the tax, their covariance, µs²; "
+        "none: not known"),
+    Key(6, "kpis", "column", "2 values each: key of a KPI, its value + 1 or 0 for not known"),
+    Key(7, "quality", "column", "2 values each, as above"),
+    Key(8, "cost", "column", "2 values each, as above"),
+    Key(9, "lost", "column", "2 values each: string, count"),
+    Key(10, "steps", "column", "2 values each: string, ns"),
+    Key(11, "processes", "column", "a row a process, 2 values each: process, flags (1: a root)"),
+    Key(12, "helpers", "column", "by process: how many, and for each of them: library (string), threads, how many "
+        "states, then as often state in the head's list, ns"),
+    Key(13, "cell_counts", "column", "by process: how many cells"),
+    Key(14, "cells", "column", "by cell: class × (number of states) + state, less that of the cell before in this "
+        "process, less 1 (before the first: -1)"),
+    Key(15, "variances", "column", "by cell: a rounded value, µs²"),
+    Key(16, "other_ns", "column", "by cell: ns in no stack"),
+    Key(17, "length_counts", "column", "by process: how many histograms"),
+    Key(18, "lengths", "column", "by histogram, 3 values each: class × (number of states + 1) + (state + 1, or 0 for "
+        "all), as `cells` less the one before less 1; scale; how many buckets"),
+    Key(19, "buckets", "column", "by bucket: less the one before in this histogram, less 1 (before the first: -2)"),
+    Key(20, "bucket_counts", "column", "by bucket: its count less 1"),
+    Key(21, "stack_counts", "column", "by cell: how many stacks"),
+    Key(22, "stacks", "column", "by stack: its number, less that of the one before in this cell, less 1"),
+    Key(23, "stack_ns", "column", "by stack: ns"),
+    Key(24, "stack_records", "column", "by stack: records behind it"),
+)
+"""40 and 41 are kept for `requests` and `gpu`."""
+
+HEAD_KEYS: Final = {k.name: k.number for k in HEAD}
+DEFINITION_KEYS: Final = {k.name: k.number for k in DEFINITIONS}
+SUMMARY_KEYS: Final = {k.name: k.number for k in SUMMARY}
+
+
+class SummaryError(Exception):
+    """A summary that cannot be written or read. The text is a sentence for the user and names the file."""
