@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help venv apt demo test lint bench clean
+.PHONY: help venv apt demo test lint bench soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench: $(STAMP) ## cost on this host, and other profilers' beside it; writes doc
 	@$(BIN)/pip install --quiet --group bench
 	@command -v perf >/dev/null || $(SUDO) apt-get install -qq -y linux-perf >/dev/null 2>&1 || true  # the table says so
 	@$(BIN)/python tests/bench/bench.py
+
+soak: $(STAMP) ## an hour of 10 000 short-lived children: does the agent stay as it is?
+	@$(BIN)/python tests/soak/soak.py --children 10000 --over 3600 --steps 12
 
 clean: ## remove the virtual environment, caches and build outputs
 	@rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis excise-demo.html

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from excise.frames import Frame, Thread
-from excise_agent.interner import Interner
+from excise_agent.interner import NOT_KEPT, Interner
 
 frames = st.builds(Frame, st.sampled_from(["python", "native", "kernel"]), st.sampled_from("ab"),
                    st.sampled_from("xy"), st.integers(0, 2))
@@ -33,3 +33,16 @@ def test_a_thread_that_is_told_again_is_sent_again() -> None:
         interner.define(thread=thread)
         new = interner.flush()
         assert new is not None and new.threads == [thread]
+
+
+def test_a_stream_without_end_of_new_code_ends_in_one_frame_and_in_no_stack_and_is_counted() -> None:
+    interner = Interner(max_frames=5, max_stacks=3)
+    ids = [interner.frame(Frame("python", "a.py", f"f{i}")) for i in range(7)]
+    assert ids == [0, 1, 2, 3, 4, 4, 4] and interner.full == 3
+    assert [interner.frame(Frame("python", "a.py", f"f{i}")) for i in range(4)] == [0, 1, 2, 3]  # those stay
+    assert [interner.stack((i,)) for i in range(5)] == [1, 2, 3, 0, 0] and interner.full == 5
+    assert interner.stack((1,)) == 2
+    new = interner.flush()
+    assert new is not None
+    assert new.frames == [*(Frame("python", "a.py", f"f{i}") for i in range(4)), NOT_KEPT]
+    assert new.stacks == [(0,), (1,), (2,)]

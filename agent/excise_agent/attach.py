@@ -20,6 +20,7 @@ from excise_agent.collectors.bpf import BpfCollector, StackRecord, TaskRecord
 from excise_agent.cpus import usable_cpus
 from excise_agent.demangle import prepare_demangler
 from excise_agent.edges import RUNNING, Edge
+from excise_agent.footprint import give_back, prepare_footprint
 from excise_agent.governor import DEFAULT_BUDGET_RATIO, Governor, Step
 from excise_agent.host import describe_host, read_boot_id, read_cpu_ns
 from excise_agent.host_counters import host_sample, read_counters
@@ -87,6 +88,7 @@ class Watch:
         """Loads, attaches, finds the tree. Raises LoadError or OSError with the way out in the text."""
         options = self.options
         self._pidfd = os.pidfd_open(options.pid)
+        prepare_footprint()
         look = Look.at(options.pid, options.children)
         prepare_demangler()
         self._probes = Probes.load(options.sizes, self._notice)
@@ -104,6 +106,7 @@ class Watch:
             self._books.begin_phased(step.duty_ratio)
         self._name_chains()
         self._names.preload(self._targets.pids())
+        give_back()
         self._meter = Meter(self._probes, self._tick_ns)
         root = self._targets.process(options.pid)
         self._send_header(root.comm if root else "")
@@ -194,7 +197,7 @@ class Watch:
         return ring.backlog() / ring.size if ring else 0.0
 
     def _anyone_left(self) -> bool:
-        self._targets.forget_ended()
+        self._targets.mark_ended()
         return bool(self._targets.pids())
 
     def _pump(self, until_ns: int = 0) -> None:
@@ -213,9 +216,8 @@ class Watch:
 
     def _name_chains(self) -> None:
         """Stacks that were walked from here, of threads that waited when they were looked at."""
-        for hash_, (pid, frames) in self._targets.chains.items():
+        for hash_, (pid, frames) in self._targets.take_chains().items():
             self._names.name_chain(hash_, pid, frames)
-        self._targets.chains.clear()
 
     def _on_task(self, record: TaskRecord) -> None:
         self._targets.on_task(record, time.monotonic_ns())
@@ -227,7 +229,7 @@ class Watch:
         if self._probes is None:
             return
         edge = self._books.edge()
-        dead = self._books.bury_dead(edge)
+        dead = self._books.bury_dead(edge, self._targets.settled())
         for i, (pid, tid) in enumerate(edge.keys()):
             if not self._targets.knows(pid, tid):
                 self._targets.name_thread(pid, tid, bool(edge.flags[i] & THREAD_CARRIER))
@@ -235,7 +237,7 @@ class Watch:
         for tid in buried:
             self._targets.forget_thread(tid)
         self._unmark(buried, edge)
-        for pid in self._targets.forget_ended():  # their files were held open; their rows went with the last batch
+        for pid in self._targets.forget_ended():  # their files were held open; their rows are sent
             self._names.forget(pid)
 
     def _unmark(self, buried: list[int], edge: Edge) -> None:
@@ -302,6 +304,7 @@ class Watch:
         now["frame_gone"] += self._names.python.gone
         now["unknown_record"] += self._unknown_records
         now["stack_lost"] += self._names.stack_lost
+        now["names_full"] += self._interner.full
         new = {name: now[name] - self._lost[name] for name in DROPS if now[name] > self._lost[name]}
         self._lost = now
         return new

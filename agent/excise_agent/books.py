@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,9 +85,13 @@ class Books:
         """The kernel's totals now."""
         return take_edge(self._probes.maps["threads"], time.monotonic_ns(), int(self._probes.control["phase"][0]))
 
-    def bury_dead(self, edge: Edge) -> list[int]:
-        """Keeps the totals of threads that have ended. Indices into the edge: they may leave the kernel's map."""
+    def bury_dead(self, edge: Edge, settled: Collection[int] = ()) -> list[int]:
+        """Keeps the totals of threads that have ended. Indices into the edge: they may leave the kernel's map.
+
+        A thread whose end was not traced ends with its process, one of `settled`.
+        """
         ended = (edge.flags & THREAD_DEAD != 0) | (edge.stale & (edge.values["end_ns"] > 0))
+        ended |= np.isin(edge.pids, list(settled))
         dead: list[int] = np.flatnonzero(ended).tolist()
         for i in dead:
             key = int(edge.pids[i]), int(edge.tids[i])

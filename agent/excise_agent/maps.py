@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_MAPS_BYTES: Final = 64 << 20  # 65530 mappings (vm.max_map_count) of 256 bytes are 16 MB
+MAX_MAPPINGS: Final = 8192  # kept, 3 MB; a torch process has 200 that are executable, a busy JIT some thousand
 _DELETED: Final = b" (deleted)"
 
 
@@ -85,8 +86,16 @@ def read_maps(pid: int, proc: Path = Path("/proc")) -> Maps | None:
 
 
 def parse_maps(raw: bytes) -> Maps:
-    """Lines that do not look like the kernel's are skipped."""
-    return Maps([m for line in raw.split(b"\n") if (m := _parse_line(line)) is not None])
+    """Lines that do not look like the kernel's are skipped. Of more than MAX_MAPPINGS those without a file go first."""
+    named: list[Mapping] = []
+    anonymous: list[Mapping] = []
+    for line in raw.split(b"\n"):
+        mapping = _parse_line(line)
+        if mapping is not None:
+            kind = named if mapping.path else anonymous
+            if len(kind) < MAX_MAPPINGS:
+                kind.append(mapping)
+    return Maps(named + anonymous[: MAX_MAPPINGS - len(named)])
 
 
 def _parse_line(line: bytes) -> Mapping | None:
@@ -117,7 +126,7 @@ def _parse_line(line: bytes) -> Mapping | None:
     return Mapping(start, end, offset, dev, inode, os.fsdecode(path), deleted)
 
 
-@functools.lru_cache(4096)
+@functools.lru_cache(1024)
 def printable(text: str) -> str:
     """Text from a target, made safe to show: no surrogates, no control characters."""
     clean = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -18,7 +18,8 @@ from excise_agent.symbols import SymbolCache, SymbolFile, debug_file, load_symbo
 
 REREAD_S: Final = 1.0    # an address outside every mapping: maps are read again, at most this often
 STALE_S: Final = 10.0    # a library may take the place of another one: maps this old are read again
-MAX_FRAMES: Final = 50_000  # kept per process
+MAX_FRAMES: Final = 50_000  # kept, of all processes: 10 MB
+MAX_MODULES: Final = 10_000  # kept per process; a torch process maps about 200
 _UNMAPPED: Final = Frame("native", "", "")
 _ModuleKey = tuple[int, int, str, int]
 
@@ -52,10 +53,12 @@ class NativeSymbols:
         self._cache = cache if cache is not None else SymbolCache()
         self._debug_dir = debug_dir
         self._spaces: dict[int, _Space] = {}
+        self._frames = 0  # in all spaces
+        self._users: Counter[Identity] = Counter()  # of each file: how often the spaces name it
         self._vdso: SymbolFile | None = None
         self._vdso_read = False
         self.refused: Counter[str] = Counter()
-        """Files that could not be opened or read, by reason (safe_open.Reason, or "not_elf")."""
+        """Files that could not be opened or read, by reason (safe_open.Reason, "not_elf" or "too_many")."""
 
     def resolve(self, pid: int, addr: int) -> Frame:
         """Never raises. No mapping: file and name are ""; no symbol: name is ""."""
@@ -69,9 +72,12 @@ class NativeSymbols:
         if mapping is None:
             return _UNMAPPED  # not kept: it may be mapped later
         frame = Frame("native", mapping.label, self._name(pid, space, mapping, addr))
-        if len(space.frames) >= MAX_FRAMES:
-            space.frames.clear()
+        if self._frames >= MAX_FRAMES:
+            for other in self._spaces.values():
+                other.frames.clear()
+            self._frames = 0
         space.frames[addr] = frame
+        self._frames += 1
         return frame
 
     def preload(self, pid: int, until_s: float) -> None:
@@ -88,13 +94,22 @@ class NativeSymbols:
         space = self._spaces.pop(pid, None)
         if space is None:
             return
-        used = {key for other in self._spaces.values() for key in other.modules.values()}
-        for key in set(space.modules.values()) - used:
-            if key is not None:
-                self._cache.drop(key)
+        self._frames -= len(space.frames)
+        for identity in space.modules.values():
+            self._release(identity)
+
+    def _release(self, identity: Identity | None) -> None:
+        if identity is None:
+            return
+        self._users[identity] -= 1
+        if not self._users[identity]:
+            del self._users[identity]
+            self._cache.drop(identity)
 
     def close(self) -> None:
         self._spaces.clear()
+        self._users.clear()
+        self._frames = 0
         self._cache.close()
 
     def _space(self, pid: int) -> _Space:
@@ -115,8 +130,11 @@ class NativeSymbols:
             return False  # it has ended: the last known map still names what it did
         if space.maps is None or maps.mappings != space.maps.mappings:
             space.maps = maps
+            self._frames -= len(space.frames)
             space.frames.clear()
-            space.modules = {k: v for k, v in space.modules.items() if v is not None}
+            mapped = {_module_key(m) for m in maps.mappings}
+            for key in [k for k, v in space.modules.items() if v is None or k not in mapped]:
+                self._release(space.modules.pop(key))
         return True
 
     def _name(self, pid: int, space: _Space, mapping: Mapping, addr: int) -> str:
@@ -130,19 +148,22 @@ class NativeSymbols:
         return file.name_at(offset) if file is not None else ""
 
     def _module(self, pid: int, space: _Space, mapping: Mapping) -> SymbolFile | None:
-        # Two deleted files may share all but their place.
-        key = (mapping.dev, mapping.inode, mapping.path, mapping.start if mapping.deleted else 0)
+        key = _module_key(mapping)
         identity = space.modules.get(key)
         if identity is None and key in space.modules:
             return None
         if identity is not None and self._cache.known(identity):
             return self._cache.get(identity)
+        if len(space.modules) >= MAX_MODULES:
+            self.refused["too_many"] += 1
+            return None
         found = self._open(pid, mapping)
         if isinstance(found, Refused):
             self.refused[found.reason] += 1
-            space.modules[key] = None
+            self._use(space, key, None)
             return None
-        identity = space.modules[key] = found.identity
+        identity = found.identity
+        self._use(space, key, identity)
         if self._cache.known(identity):
             found.close()
             return self._cache.get(identity)
@@ -151,6 +172,13 @@ class NativeSymbols:
             self.refused["not_elf"] += 1
         self._cache.put(identity, file)
         return file
+
+    def _use(self, space: _Space, key: _ModuleKey, identity: Identity | None) -> None:
+        before = space.modules.get(key)
+        if identity is not None:
+            self._users[identity] += 1
+        space.modules[key] = identity
+        self._release(before)
 
     def _open(self, pid: int, mapping: Mapping) -> Opened | Refused:
         """The mapped file itself; else what has its name now, if that is still the same inode."""
@@ -186,3 +214,8 @@ class NativeSymbols:
                 except OSError:
                     self.refused["denied"] += 1
         return self._vdso
+
+
+def _module_key(mapping: Mapping) -> _ModuleKey:
+    # Two deleted files may share all but their place.
+    return (mapping.dev, mapping.inode, mapping.path, mapping.start if mapping.deleted else 0)

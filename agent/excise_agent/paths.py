@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
+import tempfile
 from pathlib import Path
 
 
@@ -21,17 +24,40 @@ def probes_dir() -> Path:
 def cache_dir() -> Path:
     """A folder that only this user can write: root's is /var/cache/excise. It is created 0700 and checked.
 
-    What lies in it (bytecode, compiled kernels) is trusted, so a folder that another user could have filled is refused.
+    What lies in it (bytecode, compiled kernels) is trusted. Raises PermissionError when another user could have filled
+    it or could put another one in its place, and OSError when it cannot be made.
     """
     if os.geteuid() == 0:
         path = Path(os.environ.get("CACHE_DIRECTORY", "/var/cache/excise").split(":")[0])
     else:
         base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         path = Path(base) / "excise"
+    return own_folder(path)
+
+
+def own_folder(path: Path) -> Path:
+    """Makes a folder of this user's, 0700, or checks the one that is there. Returns it without symbolic links.
+
+    Raises as `cache_dir`. For root every folder above counts too: who may write there may replace this one, but in a
+    sticky folder (/tmp).
+    """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = path.parent.resolve() / path.name
     info = path.lstat()
-    if path.is_symlink() or info.st_uid != os.geteuid() or info.st_mode & 0o022:
+    if stat.S_ISLNK(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o022:
         raise PermissionError(
             f"{path} may be written by others: remove it, or chmod 0700 and chown it to uid {os.geteuid()}"
         )
+    for above in path.parents if os.geteuid() == 0 else ():
+        info = above.stat()
+        if info.st_uid != 0 or (info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX):
+            raise PermissionError(f"{path} may be replaced by others: {above} is not root's alone")
     return path
+
+
+def temporary_folder(prefix: str) -> Path:
+    """A new folder of this user's alone, where no other one can be trusted; the caller removes it. Raises OSError."""
+    for above in ("/tmp", "/var/tmp", "/run", "/dev/shm"):  # not TMPDIR: under sudo it may be the caller's
+        with contextlib.suppress(OSError):
+            return own_folder(Path(tempfile.mkdtemp(prefix=prefix, dir=above)))
+    raise PermissionError("no folder for temporary files is writable by this user and safe from others")

@@ -80,10 +80,13 @@ class PhasedWindow:
             seen.phases.append(np.maximum(delta, 0))
 
     def bury(self, key: ThreadKey, edge: Edge, i: int) -> None:
-        """A thread that has ended: the scheduler's counts at its exit are the kernel map's."""
+        """A thread that has ended: the scheduler's counts at its exit are the kernel map's; those last seen without."""
         seen = self._thread(key, edge, i)
         v = edge.values[i]
-        seen.ended = int(v["end_ns"]), int(v["end_exec_ns"]), int(v["end_delay_ns"])
+        if v["end_ns"]:
+            seen.ended = int(v["end_ns"]), int(v["end_exec_ns"]), int(v["end_delay_ns"])
+        else:
+            seen.ended = edge.now_ns, int(v["exec_ns"]), int(v["delay_ns"])
 
     def close(self, edge: Edge, sched: Scheds) -> NDArray[np.void]:
         """TOTALS_DTYPE (threads,) up to this edge, `se_ns` included."""

@@ -21,9 +21,9 @@ from excise_agent.demangle import demangle
 from excise_agent.safe_open import Identity, Opened, Refused, open_link
 
 MAX_SYMBOLS_READ: Final = 4 << 20    # 96 MB of symbol table: beyond every library that we know of
-MAX_SYMBOLS_KEPT: Final = 1_500_000  # 18 MB
+MAX_SYMBOLS_KEPT: Final = 1_500_000  # 18 MB; 40 MB while they are read. libtorch_cpu.so 2.13 has 350 000
 MAX_NAME_BYTES: Final = 4096
-MAX_NAMES: Final = 20_000            # names kept per file
+MAX_NAMES: Final = 4096              # names kept per file
 MAX_CRC_BYTES: Final = 512 << 20
 CHUNK_SYMBOLS: Final = 1 << 16
 MAX_GAP: Final = 64 << 10            # how far a symbol without a size reaches, when nothing follows
@@ -136,27 +136,31 @@ def _read_table(source: Source, elf: Elf, base: int, top: int) -> tuple[
             if int(strings["type"]) != _elf.SHT_STRTAB or start >= source.size:
                 continue
             size = min(size, source.size - start)
-            rows = _read_rows(source, elf, section, base, top, size)
-            if len(rows):
-                return (start, size), _sort(rows)
+            order, sizes, names = _read_rows(source, elf, section, base, top, size)
+            if len(order):
+                return (start, size), _sort(order, sizes, names)
     return nothing
 
 
-_ROW: Final = np.dtype([("rank", "u1"), ("addr", "<u4"), ("size", "<u4"), ("name", "<u4")])
+_INDEX_BITS: Final = 21  # of a symbol's place in the file: beyond MAX_SYMBOLS_KEPT
+_RANK_BITS: Final = 3
 
 
 def _read_rows(
     source: Source, elf: Elf, section: np.void, base: int, top: int, strings_size: int
-) -> NDArray[np.void]:
+) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint32]]:
+    """Symbols of code in the file's order: address, rank and index in one word to sort by; sizes; name offsets."""
     in_code = np.zeros(1 << 16, dtype=np.bool_)
     in_code[: len(elf.sections)] = elf.sections["flags"] & _elf.SHF_EXECINSTR != 0
     in_code[0] = False  # undefined
     width = _elf.SYM_DTYPE.itemsize
     offset = int(section["offset"])
-    left = min(int(section["size"]) // width, MAX_SYMBOLS_READ)
-    parts: list[NDArray[np.void]] = []
+    left = min(int(section["size"]), max(source.size - offset, 0)) // width
+    left = min(left, MAX_SYMBOLS_READ)
+    room = min(left, MAX_SYMBOLS_KEPT)  # what is not written to is not there
+    order, sizes, names = np.empty(room, np.uint64), np.empty(room, np.uint32), np.empty(room, np.uint32)
     kept = 0
-    while left > 0 and kept < MAX_SYMBOLS_KEPT:
+    while left > 0 and kept < room:
         raw = source.read(offset, min(left, CHUNK_SYMBOLS) * width)
         syms = np.frombuffer(raw, _elf.SYM_DTYPE, count=len(raw) // width)
         if not len(syms):
@@ -167,26 +171,30 @@ def _read_rows(
         wanted = (kind == _FUNC) | (kind == _IFUNC) | (kind == _NOTYPE)
         wanted &= in_code[syms["shndx"]] & (syms["value"] >= base) & (syms["value"] < top)
         wanted &= (syms["name"] != 0) & (syms["name"] < strings_size)
-        syms = syms[wanted]
-        rows = np.empty(len(syms), _ROW)
-        rows["addr"] = syms["value"] - np.uint64(base)
-        rows["size"] = np.minimum(syms["size"], 0xFFFFFFFF)
-        rows["name"] = syms["name"]
+        syms = syms[wanted][: room - kept]
+        rows = slice(kept, kept + len(syms))
         # Of several names for one address the best: sized, then a function, then global before local.
         sized, func, named = syms["size"] > 0, syms["info"] & 15 != _NOTYPE, syms["info"] >> 4 == 1
-        rows["rank"] = 4 * sized + 2 * func + named
-        parts.append(rows)
-        kept += len(rows)
-    return np.concatenate(parts)[:MAX_SYMBOLS_KEPT] if parts else np.empty(0, _ROW)
+        rank = (4 * sized + 2 * func + named).astype(np.uint64)
+        word = (syms["value"] - np.uint64(base)) << np.uint64(_RANK_BITS) | rank
+        order[rows] = word << np.uint64(_INDEX_BITS) | np.arange(rows.start, rows.stop, dtype=np.uint64)
+        sizes[rows] = np.minimum(syms["size"], 0xFFFFFFFF)
+        names[rows] = syms["name"]
+        kept += len(syms)
+    return order[:kept], sizes[:kept], names[:kept]
 
 
-def _sort(rows: NDArray[np.void]) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]:
-    key = rows["addr"].astype(np.uint64) << np.uint64(3) | rows["rank"]
-    order = np.argsort(key, kind="stable")
-    addrs = rows["addr"][order]
+def _sort(
+    order: NDArray[np.uint64], sizes: NDArray[np.uint32], names: NDArray[np.uint32]
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]:
+    """By address; of those at one the last of the highest rank. In place: `order` is spent."""
+    order.sort()
+    index = (order & np.uint64((1 << _INDEX_BITS) - 1)).astype(np.int32)
+    order >>= np.uint64(_INDEX_BITS + _RANK_BITS)
+    addrs = order.astype(np.uint32)
     last = np.append(addrs[1:] != addrs[:-1], True)
-    order = order[last]
-    return addrs[last], rows["size"][order], rows["name"][order]
+    index = index[last]
+    return addrs[last], sizes[index], names[index]
 
 
 def debug_file(elf: Elf, build_ids: Path, links: list[Callable[[str], Opened | Refused]]) -> Opened | None:
@@ -236,7 +244,7 @@ class SymbolCache:
     functions.
     """
 
-    def __init__(self, max_bytes: int = 64 << 20, max_files: int = 256) -> None:
+    def __init__(self, max_bytes: int = 32 << 20, max_files: int = 256) -> None:
         self._max_bytes = max_bytes
         self._max_files = max_files  # each holds a descriptor
         self._files: OrderedDict[Identity, SymbolFile | None] = OrderedDict()

@@ -43,19 +43,26 @@ from excise_agent.snapshot import snapshot_thread
 
 EXEC_POLL_NS = 20_000_000  # how often a new image is looked at for its interpreter
 EXEC_PATIENCE_NS = 5_000_000_000  # after which it is taken to be none
+LOOKS = 64  # at so many processes that have not said that they end, a round: the kernel's word may have been lost
 
 
 @dataclass(slots=True)
 class _Watched:
     process: Process
+    leaving: bool = False  # its leader has ended; other threads may go on
     ended: bool = False
+    ended_round: int = 0  # when that was seen; see Targets.forget_ended
     exec_ns: int = 0  # when it last called exec and its interpreter was not yet found; 0: not pending
     next_look_ns: int = 0
     found_ns: int = 0  # when its interpreter was last found: a fork from before then copied a gap
 
 
 class Targets:
-    """Owner of the `procs` and `threads` maps."""
+    """Owner of the `procs` and `threads` maps.
+
+    A process that has ended leaves in two steps: the kernel's map at once, this table and whatever others keep of it
+    one round (a batch) later, when its last rows were named and sent.
+    """
 
     def __init__(self, probes: Probes, names: PythonNames, interner: Interner, children: bool) -> None:
         self._probes = probes
@@ -67,9 +74,9 @@ class Targets:
         self._in_namespace = pid_namespace()["NS_INO"] != 0
         self._watched: dict[int, _Watched] = {}
         self._known_tids: dict[int, Thread] = {}
-        self.chains: dict[
-            int, tuple[int, list[FrameRecord]]
-        ] = {}  # stacks that the snapshot walked: hash -> pid, frames
+        self._chains: dict[int, tuple[int, list[FrameRecord]]] = {}
+        self._root = self._round = self._looked = 0
+        self._strays: set[int] = set()  # in the kernel's map and not here, at the last look
         self.untracked = 0  # threads that found no room
         self.untracked_procs = 0
 
@@ -83,8 +90,14 @@ class Targets:
         watched = self._watched.get(pid)
         return watched.process if watched else None
 
+    def take_chains(self) -> dict[int, tuple[int, list[FrameRecord]]]:
+        """Stacks that the snapshot walked, by hash: pid, frames. They are kept no longer."""
+        chains, self._chains = self._chains, {}
+        return chains
+
     def add_tree(self, root: int) -> None:
         """Watches `root` and its descendants, until a look at the tree finds nothing new."""
+        self._root = root
         while True:
             tree = [root, *(children_of(root) if self._children else ())]
             new = [pid for pid in tree if pid not in self._watched]
@@ -172,8 +185,8 @@ class Targets:
                 self._interner.define(process=watched.process)
         elif record.event == TASK_EXIT:
             watched = self._watched.get(record.pid)
-            if watched is not None and has_ended(record.pid):
-                watched.ended = True
+            if watched is not None:
+                watched.leaving = True
 
     def poll_execs(self, now_ns: int) -> None:
         """Looks again at images that are new and have no interpreter yet."""
@@ -193,17 +206,48 @@ class Targets:
         """Whether `poll_execs` has something to look at."""
         return any(watched.exec_ns > 0 and not watched.ended for watched in self._watched.values())
 
+    def mark_ended(self) -> None:
+        """Looks who has ended and takes them out of the kernel's map. Their names stay, rows may still come."""
+        alive = [w for w in self._watched.values() if not w.ended]
+        silent = [w for w in alive if not w.leaving]
+        at = self._looked % len(silent) if silent else 0
+        self._looked = at + LOOKS
+        for watched in (*(w for w in alive if w.leaving), *silent[at : at + LOOKS]):
+            if has_ended(watched.process.pid):
+                watched.ended, watched.ended_round = True, self._round
+                self._procs.delete(struct.pack("<I", watched.process.pid))
+
+    def settled(self) -> set[int]:
+        """Processes that had ended before the last batch was drained: none of their rows is still to come."""
+        return {pid for pid, w in self._watched.items() if w.ended and w.ended_round < self._round}
+
     def forget_ended(self) -> list[int]:
-        """Takes ended processes out of the kernel's map: who they are. Their Python names stay, rows may still come."""
-        gone = []
-        for pid, watched in self._watched.items():
-            if not watched.ended and has_ended(pid):
-                watched.ended = True
-            if watched.ended and watched.exec_ns != -1:
+        """A round, to be called after each batch: drops those that have settled, and marks new ones.
+
+        Returns the dropped ones: what others keep of them may go. Of the first process the entry stays: it is the tree.
+        """
+        gone = self.settled()
+        for pid in gone - {self._root}:
+            del self._watched[pid]
+        for pid in gone:
+            self._names.forget(pid)
+        if gone:
+            self._known_tids = {tid: t for tid, t in self._known_tids.items() if t.pid not in gone}
+        self.mark_ended()
+        self._reconcile()
+        self._round += 1
+        return list(gone)
+
+    def _reconcile(self) -> None:
+        """Takes in what the kernel watches and did not say, its record being lost. Seen twice: the record may come."""
+        pids, _ = self._procs.dump(PROC_DTYPE)
+        strays = {pid for pid in pids.tolist() if (w := self._watched.get(pid)) is None or w.ended}
+        for pid in strays & self._strays:
+            if has_ended(pid):
                 self._procs.delete(struct.pack("<I", pid))
-                watched.exec_ns = -1
-                gone.append(pid)
-        return gone
+            elif pid not in self._watched:
+                self._add(pid, read_parent(pid) or 0)
+        self._strays = strays
 
     # -- threads
 
@@ -235,7 +279,7 @@ class Targets:
             value["flags"] = THREAD_SNAPSHOT | (THREAD_CARRIER if chain else 0)
             if chain:
                 value["stack"] = stack_hash(chain)
-                self.chains[int(value["stack"])] = (pid, chain)
+                self._chains[int(value["stack"])] = (pid, chain)
             self._probes.mark_watched(tid)
             try:
                 self._threads.update(struct.pack("<I", tid), value.tobytes(), bpf.BPF_NOEXIST)

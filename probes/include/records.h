@@ -70,8 +70,9 @@
 #define DROP_UNKNOWN_RECORD 7
 #define DROP_EXEC_GAP 8
 #define DROP_SWITCH_MISSED 9
+#define DROP_NAMES_FULL 10
 #define N_KSTATES 11
-#define N_DROPS 10
+#define N_DROPS 11
 #define N_PROGS 5
 
 struct rec_slice {

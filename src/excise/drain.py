@@ -49,7 +49,7 @@ _ROWS = (_U8[:, ::1], _I8[:, ::1], _F8[:, ::1], nb.int32[::1], _I8[::1])
 _LENGTHS = (_I8[:, ::1], nb.int32[::1], _I8[::1])
 
 
-@nb.njit("u8(u8,u8)", inline="always")
+@nb.njit("u8(u8,u8)", inline="always", cache=True)
 def _mix(h: Any, x: Any) -> Any:
     return (h ^ x) * nb.uint64(_MULTIPLIER)
 

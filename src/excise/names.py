@@ -59,6 +59,7 @@ DROPS: Final = (
     "unknown_record",     # a record of a type that this version does not know
     "exec_gap",           # stacks missed between an exec and the new interpreter being found
     "switch_missed",      # a switch that the kernel did not trace: its time is the scheduler's count, its stack is lost
+    "names_full",         # a stack was new when the stream had as many as it may: its time has no stack
 )
 """Named losses. Each has a counter that reaches the user under `quality.lost`."""
 

@@ -28,6 +28,7 @@ from excise_agent.cpython import (
 )
 from excise_agent.cpython import detect as detect_function
 from excise_agent.cpython.modules import Module, parse_maps, read_maps
+from excise_agent.host import read_parent
 
 from .conftest import Attached, Start, Target, until
 
@@ -114,8 +115,7 @@ def test_ended_process() -> None:
 
 
 def test_kernel_thread() -> None:
-    kernel = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
-              if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] == "2"]
+    kernel = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if read_parent(pid) == 2]
     for pid in kernel[:1]:
         found = detect(pid)
         assert isinstance(found, NotPython)

@@ -135,6 +135,54 @@ def test_kept_symbols_are_capped(image: bytes, monkeypatch: pytest.MonkeyPatch) 
     assert len(file) <= 13
 
 
+def symbol_table(addresses: list[int] | np.ndarray, infos: list[int] | int, sizes: list[int] | int) -> np.ndarray:
+    """Symbols in the executable section of a `sparse_elf`; each name offset is its place, from 1."""
+    table = np.zeros(len(addresses), _elf.SYM_DTYPE)
+    table["name"], table["shndx"] = np.arange(1, len(table) + 1), 1
+    table["value"], table["info"], table["size"] = addresses, infos, sizes
+    return table
+
+
+def loaded(path: Path, table: np.ndarray) -> SymbolFile:
+    sparse_elf(path, len(table))
+    with path.open("r+b") as file:
+        file.seek(1 << 20)
+        file.write(table.tobytes())
+    source = open_link(path)
+    assert isinstance(source, Opened)
+    found = load_symbols(source)
+    assert found is not None
+    return found
+
+
+def test_a_library_with_as_many_symbols_as_are_kept_is_read_within_the_limit(tmp_path: Path) -> None:
+    order = np.random.default_rng(7).permutation(symbols.MAX_SYMBOLS_KEPT)
+    table = symbol_table(order * 16, 0x12, 16)
+    tracemalloc.start()
+    file = loaded(tmp_path / "full", table)
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(file) == symbols.MAX_SYMBOLS_KEPT
+    assert held < 13 * symbols.MAX_SYMBOLS_KEPT and peak < LIMIT_BYTES + len(table.tobytes())
+    assert int(file._names[int(order[4711])]) == 4712
+    file.close()
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=st.lists(st.tuples(st.integers(0, 5), st.sampled_from([0x00, 0x02, 0x10, 0x12, 0x0A]),
+                               st.sampled_from([0, 16])), min_size=1, max_size=40))
+def test_of_several_names_for_an_address_the_best_is_kept(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, int]]
+) -> None:
+    file = loaded(tmp_path_factory.mktemp("elf") / "few", symbol_table(*map(list, zip(*rows, strict=True))))
+    best: dict[int, tuple[bool, bool, bool, int]] = {}
+    for place, (address, info, size) in enumerate(rows, 1):
+        best[address] = max(best.get(address, (False, False, False, 0)),
+                            (size > 0, info & 15 != 0, info >> 4 == 1, place))
+    assert dict(zip(file._addrs.tolist(), file._names.tolist(), strict=True)) == {a: b[3] for a, b in best.items()}
+    file.close()
+
+
 def test_build_id_note_of_endless_size_is_survived() -> None:
     note = struct.pack("<III", 0xFFFFFFFF, 0xFFFFFFFF, 3) + b"GNU\0"
     head = b"\x7fELF\x02\x01\x01" + b"\0" * 9

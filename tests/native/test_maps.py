@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from excise_agent.maps import parse_maps, read_maps
+from excise_agent.maps import MAX_MAPPINGS, parse_maps, read_maps
 
 RAW = rb"""55d0a0000000-55d0a0001000 r--p 00000000 fd:01 17 /usr/bin/python3.11
 55d0a0001000-55d0a0003000 r-xp 00001000 fd:01 17                         /usr/bin/python3.11
@@ -55,3 +55,14 @@ def test_own_code_is_found() -> None:
 def test_any_bytes_are_survived(raw: bytes) -> None:
     parse_maps(raw)
     parse_maps(b"00-ff r-xp " + raw + b"\n" + RAW)
+
+
+def test_of_more_mappings_than_are_kept_those_with_a_file_stay() -> None:
+    code = [b"%x-%x r-xp 00000000 00:00 0" % (i << 12, (i << 12) + 4096) for i in range(1, 20_001)]
+    files = [b"7f%06x000-7f%06x000 r-xp 00000000 08:01 %d   /lib/%d.so" % (i, i + 1, i, i) for i in range(1, 1001)]
+    maps = parse_maps(b"\n".join(code + files))
+    assert len(maps) == MAX_MAPPINGS
+    assert sum(m.is_file for m in maps.mappings) == 1000
+    assert maps.find(0x1000) is not None and maps.find(20_000 << 12) is None
+    many = [line.replace(b"7f", b"7%x" % i) for i in range(16) for line in files]
+    assert len(parse_maps(b"\n".join(many))) == MAX_MAPPINGS

@@ -205,6 +205,56 @@ def test_forgotten_process_leaves_no_open_file(program: Program, start: Start) -
     assert len(os.listdir("/proc/self/fd")) == with_child
 
 
+def test_a_file_stays_open_until_the_last_process_that_maps_it_is_forgotten(
+    program: Program, start: Start
+) -> None:
+    first, second = start(program.path), start(program.path)
+    before = len(os.listdir("/proc/self/fd"))
+    symbols = NativeSymbols()
+    for pid in (first, second):
+        names(pid, program.path, program.symbols, symbols)
+    for pid, left in ((first, 1), (first, 1), (second, 0)):
+        symbols.forget(pid)
+        assert len(os.listdir("/proc/self/fd")) == before + left
+    assert (symbols._frames, len(symbols._users), len(symbols._spaces)) == (0, 0, 0)
+
+
+def test_a_library_that_is_unloaded_is_closed(tmp_path: Path) -> None:
+    import _ctypes
+    import ctypes
+
+    source, library = tmp_path / "brief.c", tmp_path / "brief.so"
+    source.write_text("int brief(void) { return 13; }")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
+    loaded = ctypes.CDLL(str(library))
+    address = ctypes.cast(loaded.brief, ctypes.c_void_p).value
+    assert address is not None
+    now = [100.0]
+    symbols = NativeSymbols(clock=lambda: now[0])
+    assert symbols.resolve(os.getpid(), address).name == "brief"
+    before = len(os.listdir("/proc/self/fd"))
+    _ctypes.dlclose(loaded._handle)
+    now[0] += 11
+    assert symbols.resolve(os.getpid(), address).name != "brief"
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+
+
+def test_frames_of_all_processes_together_are_capped(
+    program: Program, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import excise_agent.native as native
+
+    monkeypatch.setattr(native, "MAX_FRAMES", 17)
+    symbols = NativeSymbols()
+    for pid in (start(program.path), start(program.path)):
+        maps = read_maps(pid)
+        assert maps is not None
+        addr = load_bias(maps, program.path, program.symbols) + program.symbols["plain_c"][0]
+        for i in range(program.symbols["plain_c"][1]):
+            assert symbols.resolve(pid, addr + i).name == "plain_c"
+            assert sum(len(space.frames) for space in symbols._spaces.values()) == symbols._frames <= 17
+
+
 def test_process_that_is_gone_gives_nameless_frames() -> None:
     frame = NativeSymbols().resolve(2**22 + 1, 0x4000)
     assert (frame.kind, frame.file, frame.name) == ("native", "", "")

@@ -15,7 +15,8 @@ from excise.ledger.table import SumTable
 from excise.names import KERNEL_STATES
 
 SUM_FIELDS: Final = ("count", "weight_ns", "runnable_ns", "thinned", "weight_var_us2", "runnable_var_us2")
-_COUNTERS = ("throttled_ns", "cpu_ns", "_read_bytes", "_write_bytes", "_in_bytes", "_out_bytes")  # a HostSample's; others: gauges
+# of a HostSample; what is not of these is a gauge
+_COUNTERS = ("throttled_ns", "cpu_ns", "_read_bytes", "_write_bytes", "_in_bytes", "_out_bytes")
 _PACKED: Final = (("state", 0), ("flags", 8), ("syscall", 16), ("fd_class", 32), ("fd", 40), ("port", 48))
 _MOST_COUNT = np.iinfo(SLICE_DTYPE["count"]).max
 _S = len(KERNEL_STATES)
