@@ -55,6 +55,7 @@ def test_sample_is_the_growth_between_two_looks(fake: FakeProc) -> None:
     sample = host_sample(before, read_counters([7, 8], 7_000_000_000, fake.root))
     assert (sample.start_ns, sample.end_ns) == (5_000_000_000, 7_000_000_000)
     assert sample.values == {
+        "cpu_ns": 800_000_000,
         "cpus_used": 80 * NS_PER_TICK / 2_000_000_000,
         "throttled_ns": None,
         "rss_bytes": 34 * PAGE_BYTES,
