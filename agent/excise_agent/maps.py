@@ -77,12 +77,17 @@ class Maps:
 
 def read_maps(pid: int, proc: Path = Path("/proc")) -> Maps | None:
     """None: the process is gone or may not be read."""
+    raw = read_maps_text(pid, proc)
+    return parse_maps(raw) if raw is not None else None
+
+
+def read_maps_text(pid: int, proc: Path = Path("/proc")) -> bytes | None:
+    """For `parse_maps`, which takes longer than the reading. None: the process is gone or may not be read."""
     try:
         with (proc / str(pid) / "maps").open("rb") as file:
-            raw = file.read(MAX_MAPS_BYTES)
+            return file.read(MAX_MAPS_BYTES)
     except OSError:
         return None
-    return parse_maps(raw)
 
 
 def parse_maps(raw: bytes) -> Maps:

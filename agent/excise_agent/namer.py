@@ -18,6 +18,7 @@ from excise_agent.kallsyms import KernelSymbols
 from excise_agent.native import NativeSymbols
 from excise_agent.python_names import PythonNames
 from excise_agent.stack_ids import StackIds
+from excise_agent.symbol_spans import SymbolSpans
 
 PRELOAD_S = 0.5
 MOST_VARIANCE_US2 = 1 << 61  # of one row; more is no time
@@ -31,6 +32,7 @@ class Namer:
         self.stack_lost = 0
         self._interner = interner
         self._native = NativeSymbols()
+        self._spans = SymbolSpans(self._native)
         self._kernel = KernelSymbols()
         self._ids = StackIds()
         self._chains = Chains(self._ids.chains)
@@ -66,6 +68,7 @@ class Namer:
     def forget(self, pid: int) -> None:
         """The process has ended or has another image: its addresses mean something else now, or nothing."""
         self._native.forget(pid)
+        self._spans.forget(pid)
         self._ids.forget(pid)
         self._chains.forget(pid)
 
@@ -92,16 +95,25 @@ class Namer:
         self._native.close()
 
     def _stack_ids(self, rows: NDArray[np.void]) -> NDArray[np.uint32]:
-        words = self._ids.words(rows)
+        starts = self._starts(rows)
+        words = self._ids.words(rows, starts)
         out, new = self._ids.find(words)
         whole = []
         for i in new.tolist():
             row = rows[i]
-            out[i], complete = self._name(int(row["pid"]), int(row["stack"]), int(row["kstack"]), int(row["ip"]))
+            out[i], complete = self._name(int(row["pid"]), int(row["stack"]), int(row["kstack"]), int(starts[i]))
             if complete:
                 whole.append(i)
         if whole:
             self._ids.learn(words[whole], out[whole])
+        return out
+
+    def _starts(self, rows: NDArray[np.void]) -> NDArray[np.uint64]:
+        out = np.zeros(len(rows), np.uint64)
+        pids, which = np.unique(rows["pid"], return_inverse=True)
+        for i, pid in enumerate(pids.tolist()):
+            ours = np.flatnonzero(which == i)
+            out[ours] = self._spans.starts(pid, rows["ip"][ours])
         return out
 
     def _name(self, pid: int, stack: int, kstack: int, ip: int) -> tuple[int, bool]:
@@ -111,6 +123,6 @@ class Namer:
         whole = not ((stack and python is None) or (kstack and kernel is None))
         if not whole:
             self.stack_lost += 1
-        native = self._native.resolve(pid, ip) if ip else None
+        native = self._spans.frame(pid, ip) if ip else None
         named = (self._interner.frame(native),) if native is not None and (native.file or native.name) else ()
         return self._interner.stack((*(kernel or ()), *named, *(python or ()))), whole

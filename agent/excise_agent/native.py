@@ -12,7 +12,7 @@ from typing import Final
 
 from excise.frames import Frame
 from excise_agent._elf import BytesSource, Elf
-from excise_agent.maps import Mapping, Maps, read_maps
+from excise_agent.maps import Mapping, Maps, parse_maps, read_maps, read_maps_text
 from excise_agent.safe_open import Identity, Opened, Refused, open_exe, open_in_root, open_link, open_mapping
 from excise_agent.symbols import SymbolCache, SymbolFile, debug_file, load_symbols
 
@@ -29,7 +29,9 @@ class _Space:
     """What is known of one process's address space."""
 
     maps: Maps | None
+    text: int  # hash of what it was read from
     read_s: float
+    version: int = 0
     frames: dict[int, Frame] = field(default_factory=dict)
     modules: dict[_ModuleKey, Identity | None] = field(default_factory=dict)  # None: could not be opened
 
@@ -54,6 +56,7 @@ class NativeSymbols:
         self._debug_dir = debug_dir
         self._spaces: dict[int, _Space] = {}
         self._frames = 0  # in all spaces
+        self._versions = 0
         self._users: Counter[Identity] = Counter()  # of each file: how often the spaces name it
         self._vdso: SymbolFile | None = None
         self._vdso_read = False
@@ -66,19 +69,32 @@ class NativeSymbols:
         known = space.frames.get(addr)
         if known is not None:
             return known
-        mapping = space.maps.find(addr) if space.maps is not None else None
-        if mapping is None and self._reread(pid, space, REREAD_S) and space.maps is not None:
-            mapping = space.maps.find(addr)
-        if mapping is None:
+        found = self.span(pid, addr)
+        if found is None:
             return _UNMAPPED  # not kept: it may be mapped later
-        frame = Frame("native", mapping.label, self._name(pid, space, mapping, addr))
         if self._frames >= MAX_FRAMES:
             for other in self._spaces.values():
                 other.frames.clear()
             self._frames = 0
-        space.frames[addr] = frame
+        space.frames[addr] = found[2]
         self._frames += 1
-        return frame
+        return found[2]
+
+    def version(self, pid: int) -> int:
+        """Changes whenever what was said of a process's addresses may not hold any more."""
+        space = self._space(pid)
+        return space.version
+
+    def span(self, pid: int, addr: int) -> tuple[int, int, Frame] | None:
+        """[low, high) addresses around this one that have the same frame, and the frame; None: it is not mapped."""
+        space = self._space(pid)
+        mapping = space.maps.find(addr) if space.maps is not None else None
+        if mapping is None and self._reread(pid, space, REREAD_S) and space.maps is not None:
+            mapping = space.maps.find(addr)
+        if mapping is None:
+            return None
+        low, high, name = self._span(pid, space, mapping, addr)
+        return max(low, mapping.start), min(high, mapping.end), Frame("native", mapping.label, name)
 
     def preload(self, pid: int, until_s: float) -> None:
         """Reads the symbol tables of what a process maps, until the clock says so: later they would cost the window."""
@@ -115,7 +131,10 @@ class NativeSymbols:
     def _space(self, pid: int) -> _Space:
         space = self._spaces.get(pid)
         if space is None:
-            space = self._spaces[pid] = _Space(read_maps(pid, self._proc), self._clock())
+            raw = read_maps_text(pid, self._proc)
+            maps = parse_maps(raw) if raw is not None else None
+            self._versions += 1
+            space = self._spaces[pid] = _Space(maps, hash(raw), self._clock(), self._versions)
         else:
             self._reread(pid, space, STALE_S)
         return space
@@ -125,27 +144,36 @@ class NativeSymbols:
         if now - space.read_s < age_s:
             return False
         space.read_s = now
-        maps = read_maps(pid, self._proc)
-        if maps is None or not len(maps):
+        raw = read_maps_text(pid, self._proc)
+        if raw is None or hash(raw) == space.text:
+            return raw is not None
+        maps = parse_maps(raw)
+        if not len(maps):
             return False  # it has ended: the last known map still names what it did
+        space.text = hash(raw)
         if space.maps is None or maps.mappings != space.maps.mappings:
             space.maps = maps
             self._frames -= len(space.frames)
             space.frames.clear()
+            self._versions += 1
+            space.version = self._versions
             mapped = {_module_key(m) for m in maps.mappings}
             for key in [k for k, v in space.modules.items() if v is None or k not in mapped]:
                 self._release(space.modules.pop(key))
         return True
 
-    def _name(self, pid: int, space: _Space, mapping: Mapping, addr: int) -> str:
-        offset = addr - mapping.start + mapping.offset
+    def _span(self, pid: int, space: _Space, mapping: Mapping, addr: int) -> tuple[int, int, str]:
         if mapping.path == "[vdso]":
-            vdso = self._own_vdso(mapping.end - mapping.start)
-            return vdso.name_at(addr - mapping.start) if vdso is not None else ""
-        if not mapping.is_file:
-            return ""
-        file = self._module(pid, space, mapping)
-        return file.name_at(offset) if file is not None else ""
+            vdso, moved = self._own_vdso(mapping.end - mapping.start), mapping.start
+            found = vdso.span_at(addr - moved) if vdso is not None else None
+        elif mapping.is_file:
+            file, moved = self._module(pid, space, mapping), mapping.start - mapping.offset
+            found = file.span_at(addr - moved) if file is not None else None
+        else:
+            found = None
+        if found is None:
+            return mapping.start, mapping.end, ""
+        return found[0] + moved, found[1] + moved, found[2]
 
     def _module(self, pid: int, space: _Space, mapping: Mapping) -> SymbolFile | None:
         key = _module_key(mapping)

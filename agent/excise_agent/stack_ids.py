@@ -15,7 +15,7 @@ MAX_ROWS: Final = 32768
 
 
 class StackIds:
-    """(process image, Python chain, kernel chain, user ip, kernel mode) -> stack id.
+    """(process image, Python chain, kernel chain, start of the function in user space, kernel mode) -> stack id.
 
     An image is a pid until the process ends or calls exec: then its addresses mean something else. What belongs to an
     image that is gone, or was not seen for longest, goes when there are too many.
@@ -33,13 +33,13 @@ class StackIds:
     def __len__(self) -> int:
         return len(self._table)
 
-    def words(self, rows: NDArray[np.void]) -> NDArray[np.uint64]:
-        """The keys of folded rows, (n, 4)."""
+    def words(self, rows: NDArray[np.void], starts: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """The keys of folded rows, (n, 4); starts (n,): of the functions that their addresses lie in."""
         pids, which = np.unique(rows["pid"], return_inverse=True)
         images = np.array([self._image(pid) for pid in pids.tolist()], np.uint64)
         out = np.empty((len(rows), 4), np.uint64)
         out[:, 0] = images[which] << np.uint64(1) | ((rows["flags"] & FLAG_KERNEL_MODE) != 0)
-        out[:, 1], out[:, 2], out[:, 3] = rows["stack"], rows["kstack"], rows["ip"]
+        out[:, 1], out[:, 2], out[:, 3] = rows["stack"], rows["kstack"], starts
         return out
 
     def find(self, words: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:

@@ -59,25 +59,34 @@ class SymbolFile:
 
     def name_at(self, file_offset: int) -> str:
         """The demangled name of the function at a file offset; "" unknown."""
+        return self.span_at(file_offset)[2]
+
+    def span_at(self, file_offset: int) -> tuple[int, int, str]:
+        """[low, high) file offsets around this one that have the same name, and the name; "" unknown."""
         vaddr = self._elf.vaddr_of(file_offset)
         if vaddr is None:
-            return ""
-        index = self._find(vaddr - self._base)
-        return self._name(index) if index >= 0 else ""
+            return file_offset, file_offset + 1, ""
+        low, high, index = self._find(vaddr - self._base)
+        moved = file_offset - vaddr + self._base
+        return low + moved, high + moved, self._name(index) if index >= 0 else ""
 
     def close(self) -> None:
         self._source.close()
 
-    def _find(self, rel: int) -> int:
+    def _find(self, rel: int) -> tuple[int, int, int]:
+        """[low, high) around an address in which the answer is the same, and the symbol's index; -1: none."""
         if not 0 <= rel < 1 << 32:
-            return -1
+            return rel, rel + 1, -1
         last = int(self._addrs.searchsorted(np.uint32(rel), side="right")) - 1
+        low = int(self._addrs[last]) if last >= 0 else 0
+        high = int(self._addrs[last + 1]) if last + 1 < len(self._addrs) else 1 << 32
         for at in range(last, max(last - _NESTED, -1), -1):
             size = int(self._sizes[at])
-            inside = rel - int(self._addrs[at])
-            if inside < size or (size == 0 and at == last and inside < MAX_GAP):
-                return at
-        return -1
+            end = int(self._addrs[at]) + (size if size or at != last else MAX_GAP)
+            if rel < end:
+                return low, min(high, end), at
+            low = max(low, end)
+        return low, high, -1
 
     def _name(self, index: int) -> str:
         offset = int(self._names[index])

@@ -26,13 +26,18 @@ def rows(keys: list[Key]) -> NDArray[np.void]:
     return out
 
 
+def words_of(ids: StackIds, keys: list[Key]) -> NDArray[np.uint64]:
+    made = rows(keys)
+    return ids.words(made, made["ip"])
+
+
 @given(st.lists(st.tuples(keys_strategy, st.none() | st.integers(1, 3)), max_size=8))
 @settings(max_examples=200, deadline=None)
 def test_ids_are_found_as_in_a_dictionary(steps: list[tuple[list[Key], int | None]]) -> None:
     ids, twin, made = StackIds(), dict[Key, int](), 0
     for keys, ended in steps:
         asked = [(*k[:4], k[4] & FLAG_KERNEL_MODE) for k in keys]
-        words = ids.words(rows(keys))
+        words = words_of(ids, keys)
         found, new = ids.find(words)
         assert new.tolist() == [i for i, k in enumerate(asked) if k not in twin]
         assert [int(found[i]) for i, k in enumerate(asked) if k in twin] == [twin[k] for k in asked if k in twin]
@@ -49,22 +54,22 @@ def test_ids_are_found_as_in_a_dictionary(steps: list[tuple[list[Key], int | Non
 def test_the_table_is_bounded_and_keeps_what_was_seen_last() -> None:
     ids = StackIds(max_rows=100)
     for start in range(0, 1000, 10):
-        words = ids.words(rows([(1, n, 0, 0, 0) for n in (5, *range(start + 100, start + 110))]))
+        words = words_of(ids, [(1, n, 0, 0, 0) for n in (5, *range(start + 100, start + 110))])
         found, new = ids.find(words)
         if len(new):
             found[new] = 7
             ids.learn(words[new], found[new])
         assert len(ids) <= 100
-    assert not len(ids.find(ids.words(rows([(1, 5, 0, 0, 0), (1, 1099, 0, 0, 0)])))[1])
+    assert not len(ids.find(words_of(ids, [(1, 5, 0, 0, 0), (1, 1099, 0, 0, 0)]))[1])
 
 
 def test_what_an_ended_process_had_goes_first() -> None:
     ids = StackIds(max_rows=20)
     for pid, stacks in ((1, range(8)), (2, range(100, 112))):
-        words = ids.words(rows([(pid, n, 0, 0, 0) for n in stacks]))
+        words = words_of(ids, [(pid, n, 0, 0, 0) for n in stacks])
         ids.learn(words, np.ones(len(words), np.uint32))
     ids.forget(2)
-    words = ids.words(rows([(3, 7, 9, 0, 0)]))
+    words = words_of(ids, [(3, 7, 9, 0, 0)])
     assert ids.learn(words, np.ones(1, np.uint32))
     assert len(ids) == 9 and ids.chains() == {*range(8), 9}
 
