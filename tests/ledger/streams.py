@@ -100,7 +100,7 @@ def sample(stack: str, count: int, **more: Any) -> dict[str, Any]:
     return {"state": "running", "stack": stack, "count": count, **more}
 
 
-def waited(stack: str, state: str, ns: int, runnable: int = 0, **more: Any) -> dict[str, Any]:
+def waited(stack: str | int, state: str, ns: int, runnable: int = 0, **more: Any) -> dict[str, Any]:
     return {"state": state, "stack": stack, "weight_ns": ns, "runnable_ns": runnable, **more}
 
 
