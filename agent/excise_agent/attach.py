@@ -72,6 +72,7 @@ class Watch:
         self._pools = PoolOwners()
         self._target_ns = self._windows = 0
         self._governor = governor or Governor(options.budget_ratio)
+        self._step = self._governor.step  # the one that was carried out
         self._lost = dict.fromkeys(DROPS, 0)
         self._unknown_records = 0
         self._batch_ns = self._next_alarm_ns = self._account_ns = 0
@@ -364,13 +365,12 @@ class Watch:
                 self._cpu_ns[pid] = cpu_ns
         return grown
 
-    def _account(self) -> None:
+    def _account(self, urgent: bool = False) -> None:
         """Takes stock, and sees as much or as little from here on as the budget allows."""
         now = self._account_ns = time.monotonic_ns()
         spent = self._meter.take(now, self._target_cpu_ns(), self._timers.samples_hz)
-        before = self._governor.step
-        step = self._governor.account(spent)
-        if step is not before:
+        step = self._governor.account(spent, urgent)
+        if step is not self._step:
             self._apply(step)
 
     def _watch_switches(self) -> None:
@@ -381,7 +381,7 @@ class Watch:
         self._next_alarm_ns = now + ALARM_NS
         cores = len(self._probes.timers) or 1 if self._probes else 1
         if self._meter.switch_ns() > ALARM_FACTOR * self._governor.budget_cores(cores) * (now - self._account_ns):
-            self._account()
+            self._account(urgent=True)
 
     def _expect(self, look: Look) -> Step:
         activity = look.again()
@@ -394,6 +394,7 @@ class Watch:
 
     def _thin(self, step: Step) -> None:
         assert self._probes is not None
+        self._step = step
         self._probes.thin(step.walk_one_in, step.block_ns, 1 / step.rate_ratio)
         self._timers.slow_to(step.rate_ratio)
 

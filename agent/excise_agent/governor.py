@@ -20,6 +20,7 @@ _REPAY_S = 4.0  # a debt is paid back over so long
 _SAVED_S = 2.0  # thrift is carried forward for so long
 _LEAST_SHARE = 0.25  # of the budget: what the levers act on is not pressed below that, however dear the rest is
 _CLIMB_STEPS = 3
+_LEAST_INTERVAL_NS = 500_000_000  # shorter ones say what we just did, and not what it costs
 _PATIENCE_S, _MOST_PATIENCE_S = 2.0, 64.0
 _REMEMBERED_S = 30.0
 
@@ -68,6 +69,18 @@ class Spent:
         """All of ours."""
         return self.agent_ns + self.switch_ns + self.sample_ns
 
+    def plus(self, other: Spent) -> Spent:
+        """Both intervals together."""
+        return Spent(
+            self.wall_ns + other.wall_ns,
+            self.target_ns + other.target_ns,
+            self.agent_ns + other.agent_ns,
+            self.switch_ns + other.switch_ns,
+            self.sample_ns + other.sample_ns,
+        )
+
+
+NOTHING = Spent(0, 0, 0, 0, 0)
 
 @dataclass(slots=True)
 class Governor:
@@ -76,6 +89,7 @@ class Governor:
     budget_ratio: float | None = DEFAULT_BUDGET_RATIO
     at: int = 0  # index into LADDER
     steps_ns: dict[str, int] = field(default_factory=dict)  # time spent on each step
+    _pending: Spent = NOTHING
     _owed_ns: float = 0.0
     _since_s: float = 0.0  # time on this step
     _patience_s: float = _PATIENCE_S
@@ -108,16 +122,21 @@ class Governor:
                     break
         return self.step
 
-    def account(self, spent: Spent) -> Step:
-        """Takes in what an interval cost on the present step, and says which step to take now."""
-        if spent.wall_ns <= 0:
-            return self.step
-        wall_s = spent.wall_ns / 1e9
+    def account(self, spent: Spent, urgent: bool = False) -> Step:
+        """Takes in what an interval cost on the present step, and says which step to take now. Short intervals are put
+        together before they are judged, unless it is `urgent`."""
         self.steps_ns[self.step.name] = self.steps_ns.get(self.step.name, 0) + spent.wall_ns
+        self._pending = self._pending.plus(spent)
+        if self._pending.wall_ns >= _LEAST_INTERVAL_NS or (urgent and self._pending.wall_ns > 0):
+            spent, self._pending = self._pending, NOTHING
+            if self.budget_ratio is not None:
+                self._judge(spent)
+        return self.step
+
+    def _judge(self, spent: Spent) -> None:
+        wall_s = spent.wall_ns / 1e9
         self._now_s += wall_s
         self._since_s += wall_s
-        if self.budget_ratio is None:
-            return self.step
         budget = self.budget_cores(spent.target_ns / spent.wall_ns)
         cost = spent.ns / spent.wall_ns
         self._owed_ns = max(self._owed_ns + (cost - budget) * spent.wall_ns, -budget * _SAVED_S * 1e9)
@@ -128,7 +147,6 @@ class Governor:
             self._go_down(spent, allowed)
         elif cost < 0.8 * allowed and self._since_s >= self._patience_s:
             self._climb(spent, allowed)
-        return self.step
 
     def _go_down(self, spent: Spent, allowed: float) -> None:
         if self._climbed and self._since_s < 2 * _PATIENCE_S:  # it was too early

@@ -35,7 +35,7 @@ class Pinned(Governor):
     def expect(self, *_: float) -> Step:
         return self.pinned
 
-    def account(self, spent: Spent) -> Step:
+    def account(self, spent: Spent, urgent: bool = False) -> Step:
         return self.pinned
 
 
