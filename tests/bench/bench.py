@@ -25,13 +25,16 @@ import costs  # noqa: E402
 import drains  # noqa: E402
 import growth  # noqa: E402
 import losses  # noqa: E402
+import plane_rates  # noqa: E402
 import starts  # noqa: E402
+import summaries  # noqa: E402
 import switches  # noqa: E402
 import tools  # noqa: E402
-from hosts import Demo  # noqa: E402
+from hosts import Demo, crowd  # noqa: E402
 from numbers_of import Row, describe_host, write  # noqa: E402
 from plan import QUICK, Plan  # noqa: E402
 
+CROWD_SLEEP_S = 0.05  # between two bits of work of one thread: 4 000 switches a second together
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -40,11 +43,19 @@ def with_demo(plan: Plan, folder: Path) -> Iterator[Row]:
         yield from costs.rows(plan, demo, folder)
         yield from starts.rows(plan, demo)
         yield from tools.rows(plan, demo, folder)
+        yield from summaries.rows(plan, "demo server", demo.pid, folder)
+
+
+def many_threads(plan: Plan, folder: Path) -> Iterator[Row]:
+    with crowd(200, 1, CROWD_SLEEP_S) as pid:
+        yield from summaries.rows(plan, "200 threads", pid, folder)
 
 
 PARTS: dict[str, Callable[[Plan, Path], Iterator[Row]]] = {
     "drains": lambda plan, _: drains.rows(plan),
+    "plane": lambda plan, _: plane_rates.rows(),
     "demo": with_demo,
+    "many_threads": many_threads,
     "switches": lambda plan, _: switches.rows(plan),
     "growth": lambda plan, _: growth.rows(plan),
     "bursts": bursts.rows,

@@ -17,6 +17,8 @@ from plan import Plan
 from replays import BURST_RULES, BURST_STAGES, Replay
 from watching import Watching, whole_cost
 
+from excise_agent.governor import DEFAULT_BUDGET_RATIO, LEAST_BUDGET_CORES
+
 SWITCHES_PER_S = 200_000
 SLACK_S = 0.5  # the target switches on after the window: what is seen is the burst
 LAST_LOOK_S = 0.3  # before the window's end, when the programs are still there to be read
@@ -47,6 +49,8 @@ def _cost(plan: Plan, burst: Burst, budget: str | None, folder: Path) -> Iterato
     runs = [_watch(plan, burst, budget, folder / "burst.excise") for _ in range(plan.bursts)]
     name = f"burst, budget {budget or 'default'}"
     how = f"median of {plan.bursts} windows of {plan.burst_s:g} s at 99 Hz"
+    if budget is None:
+        how += f"; the budget is {percent(DEFAULT_BUDGET_RATIO)}, at least {LEAST_BUDGET_CORES:g} of a core"
     whole = [whole_cost(run.said) for run in runs]
     outside = [run.outside_ratio for run in runs]
     yield Row(f"{name}: whole cost", percent(median(whole)), "of the target's CPU", f"{how}; {spread(whole, percent)}")

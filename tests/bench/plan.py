@@ -26,6 +26,8 @@ class Plan:
     bursts: int = 2
     shares_s: float = 2.0
     repeats: int = 20
+    summary_s: float = 10.0
+    summary_windows: int = 3
 
 
 QUICK = Plan(
@@ -45,4 +47,6 @@ QUICK = Plan(
     bursts=1,
     shares_s=1.5,
     repeats=2,
+    summary_s=2,
+    summary_windows=2,
 )

@@ -27,6 +27,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=99.0)
     parser.add_argument("--budget", help="the most that it may cost, as a ratio of the target's CPU; or none")
     parser.add_argument("--record", type=Path)
+    parser.add_argument("--summaries", type=Path)
+    parser.add_argument("--window", type=float, default=10.0)
     parser.add_argument("--profile", type=Path, help="cProfile of the window")
     options = parser.parse_args()
     writer = None
@@ -36,9 +38,23 @@ def main() -> None:
         writer = RecordingWriter(options.record)
     items: list[Any] = []
     keep = writer.write if writer else items.append
+    summarizer = None
+    if options.summaries:
+        from excise.stages import Rules
+        from excise.summarize import Summarizer
+        from excise.summary import SummaryWriter
+
+        summarizer = Summarizer(Rules.load(), SummaryWriter(options.summaries).write, round(options.window * 1e9))
+        keep = summarizer.feed
     imported_s = sum(os.times()[:2])
     watch = Watch(
-        Options(pid=options.pid, duration_s=options.duration, rate_hz=options.rate, **_budget(options.budget)),
+        Options(
+            pid=options.pid,
+            duration_s=options.duration,
+            rate_hz=options.rate,
+            window_s=options.window,
+            **_budget(options.budget),
+        ),
         keep,
         lambda text: print(text, file=sys.stderr),
     )
@@ -59,6 +75,8 @@ def main() -> None:
         memory = _memory()
     finally:
         watch.close()
+        if summarizer:
+            summarizer.close()
         if writer:
             writer.close()
     print(

@@ -29,6 +29,8 @@ class Watching:
         budget: str | None = None,
         record: Path | None = None,
         cache: Path | None = None,
+        summaries: Path | None = None,
+        window_s: float = 10.0,
     ) -> None:
         command = [sys.executable, str(HERE / "watch.py"), str(pid)]
         command += ["--duration", str(duration_s), "--rate", str(rate_hz)]
@@ -36,6 +38,8 @@ class Watching:
             command += ["--budget", budget]
         if record is not None:
             command += ["--record", str(record)]
+        if summaries is not None:
+            command += ["--summaries", str(summaries), "--window", str(window_s)]
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         if cache is not None:
             environment["CACHE_DIRECTORY"] = str(cache)
