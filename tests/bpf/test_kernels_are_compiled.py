@@ -1,4 +1,4 @@
-"""No kernel is compiled while a probe is attached: all come with the import, and from the second start on the cache."""
+"""No kernel is compiled while a probe is in the kernel: all come with the import, and later starts find them cached."""
 
 from __future__ import annotations
 
@@ -11,18 +11,29 @@ from pathlib import Path
 from .dialogue import Dialogue
 
 ATTACH = """
-import json, sys
-from excise_agent._numba_cache import compiled_kernels, pin_numba_cache
-pin_numba_cache()
+import json, os, sys
+from excise_agent.cli import cli
 from numba.core import event
-from excise.cli import load_rules
-seen = []
-with event.install_recorder("numba:compile") as imports, compiled_kernels(seen.append):
-    from excise_agent.attach_command import run_attach
-with event.install_recorder("numba:compile") as later:
-    run_attach(int(sys.argv[1]), 1.5, 99.0, None, children=True, record=sys.argv[2], rules=load_rules(()), quiet=True)
-names = lambda recorder: sorted({str(e.data["dispatcher"]) for _, e in recorder.buffer})
-print(json.dumps({"notices": seen, "imports": names(imports), "later": names(later)}))
+
+def holds_programs():
+    held = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            held.append(os.readlink(f"/proc/self/fd/{fd}"))
+        except OSError:     # that of the listing itself
+            continue
+    return "anon_inode:bpf-prog" in held
+
+class Compilations(event.Listener):
+    before, after = [], []
+    def on_start(self, started):
+        (self.after if holds_programs() else self.before).append(str(started.data["dispatcher"]))
+    def on_end(self, ended):
+        pass
+
+event.register("numba:compile", Compilations())
+cli(["attach", *sys.argv[1:]], standalone_mode=False)
+print(json.dumps({"before": Compilations.before, "after": Compilations.after}))
 """
 
 
@@ -30,16 +41,17 @@ def test_kernels_are_compiled_with_the_first_import_and_never_while_attached(tmp
     with Dialogue("waits.py", "pipe") as target:
         target.hear()
 
-        def attach() -> dict[str, list[str]]:
-            done = subprocess.run(
-                [sys.executable, "-c", ATTACH, str(target.pid), str(tmp_path / "run.excise")], text=True,
-                stdout=subprocess.PIPE, check=True, env={**os.environ, "CACHE_DIRECTORY": str(tmp_path / "cache")})
-            (tmp_path / "run.excise").unlink()
-            told: dict[str, list[str]] = json.loads(done.stdout)
-            return told
+        def attach(run: str) -> tuple[dict[str, list[str]], str]:
+            out = tmp_path / run
+            options = ["--pid", str(target.pid), "--duration", "1500ms", "--quiet", "--record", f"{out}.excise",
+                       "--summaries", f"{out}.summaries", "--json", f"{out}.json"]
+            done = subprocess.run([sys.executable, "-c", ATTACH, *options], text=True, capture_output=True,
+                                  env={**os.environ, "CACHE_DIRECTORY": str(tmp_path / "cache")})
+            assert done.returncode == 0, done.stderr
+            return json.loads(done.stdout), done.stderr
 
-        first, second = attach(), attach()
-    assert any("drain" in name for name in first["imports"])
-    assert first["notices"] == ["compiling (once per machine)..."]
-    assert first["later"] == []
-    assert second == {"notices": [], "imports": [], "later": []}
+        (first, said_first), (second, said_second) = attach("first"), attach("second")
+    assert any("drain" in name for name in first["before"]) and first["after"] == []
+    assert "compiling (once per machine)" in said_first
+    assert second == {"before": [], "after": []}
+    assert "compiling" not in said_second
