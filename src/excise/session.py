@@ -11,6 +11,7 @@ from excise.batch import Batch, Cost, Definitions, End, Header, HostSample, Item
 from excise.frames import Frame, Process, Stack, Thread
 from excise.ledger.attribute import Attributor
 from excise.ledger.definitions import Known
+from excise.ledger.ended import Ended
 from excise.ledger.table import SumTable
 from excise.ledger.tally import Tally
 from excise.stages import Rules
@@ -28,6 +29,7 @@ class Session:
         self.known = Known()
         self.tally = Tally()
         self.attributor = Attributor(rules)
+        self.ended = Ended()
 
     def feed(self, item: Item) -> None:
         """Takes one item of the stream, in order."""
@@ -42,6 +44,9 @@ class Session:
             case Totals():
                 self.stop_ns = max(self.stop_ns, item.end_ns)
                 self.tally.take_totals(item)
+                self.ended.note(self.known, item.rows["pid"].tolist())
+                if moves := self.ended.fold(self.known):
+                    self.tally.move(moves)
             case HostSample():
                 self.tally.take_host(item)
             case Cost():

@@ -199,6 +199,10 @@ def _doubt(stages: dict[str, dict[str, int | None]]) -> list[str]:
 
 def _notes(session: Session) -> tuple[str, ...]:
     notes = [f"process {p.pid} ({p.comm}): {p.note}" for p in session.processes.values() if p.note]
+    for pid, more in session.ended.stands_for.items():
+        if more:
+            comm = session.processes[pid].comm
+            notes.append(f"process {pid} ({comm}) stands for {more:,} more like it that have ended")
     untracked = session.lost.get("threads_untracked", 0)
     if untracked:
         notes.append(f"{untracked} threads found no room in the kernel's table and are not in these figures")

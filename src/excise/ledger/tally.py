@@ -5,6 +5,7 @@ Rows alike in all but time and waker are one, so memory grows with the variety o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -53,6 +54,15 @@ def thread_words(rows: NDArray[np.void]) -> NDArray[np.uint64]:
     """Whose rows these are, (n, 1): pid and tid in one."""
     words: NDArray[np.uint64] = rows["pid"].astype(np.uint64) << np.uint64(32) | rows["tid"]
     return words[:, None]
+
+
+def _moved(words: NDArray[np.uint64], moves: Mapping[tuple[int, int], tuple[int, int]]) -> NDArray[np.uint64]:
+    found, which = np.unique(words, return_inverse=True)
+    for i, word in enumerate(found.tolist()):
+        pid, tid = moves.get((word >> 32, word & 0xFFFFFFFF), (word >> 32, word & 0xFFFFFFFF))
+        found[i] = pid << 32 | tid
+    out: NDArray[np.uint64] = found[which]
+    return out
 
 
 def merge_costs(before: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
@@ -131,6 +141,22 @@ class Tally:
 
     def take_cost(self, item: Cost) -> None:
         self.costs = merge_costs(self.costs, item.values)
+
+    def move(self, moves: Mapping[tuple[int, int], tuple[int, int]]) -> None:
+        """What threads (pid, tid) had is others' from now on. Sums stay."""
+        rows, lengths, totals, se2 = self._rows, self._lengths, self.totals, self._se2
+        self._rows = SumTable(3, len(SUM_FIELDS))
+        self._lengths = SumTable(1, 1)
+        self.totals = SumTable(1, _S + 5)
+        words = rows.keys.copy()
+        words[:, 0] = _moved(words[:, 0], moves)
+        at = self._rows.add(words, rows.sums)
+        codes = lengths.keys[:, 0].astype(np.int64)
+        words = (at[codes >> 16] << 16 | codes & 0xFFFF).view(np.uint64)
+        self._lengths.add(words[:, None], lengths.sums)
+        at = self.totals.add(_moved(totals.keys[:, 0], moves)[:, None], totals.sums)
+        self._se2 = np.zeros((len(self.totals), _S))
+        np.add.at(self._se2, at[: len(se2)], se2)
 
     def slices(self) -> NDArray[np.void]:
         """All rows, folded: SLICE_DTYPE (n,), in the order of their first sight, with `waker` zero."""
