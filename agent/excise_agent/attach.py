@@ -291,7 +291,7 @@ class Watch:
         samples, waits, unknown = self._collector.take_counts()
         self._unknown_records += unknown
         end = end_ns or time.monotonic_ns()
-        slices = self._names.resolve(folded, self._timers.period_ns)
+        slices = self._names.resolve(folded, self._timers.period_ns, self._step.duty_ratio)
         self._send(Batch(self._batch_ns, end, slices, self._new_losses(), folded.lengths))
         self._batch_ns = end
         return samples, waits

@@ -15,10 +15,10 @@ LEAST_BUDGET_CORES = 0.005  # a target that sleeps is still watched
 _UNWALKED = 0.35  # what a switch costs that is not walked, of one that is: 0.7 of 2 us, Python 3.11, 18 frames
 _FULL_SWITCH_NS = 2500  # of a watched switch with its wakings, before any was measured
 _FIXED_AGENT_CORES = 0.002
-_RECORDS_SHARE = 0.3  # of the agent's time, what goes with the number of records
+_AGENT_MEAN_S = 20.0  # what the agent costs is judged over so long: a start names all that it sees for the first time
 _REPAY_S = 4.0  # a debt is paid back over so long
 _SAVED_S = 2.0  # thrift is carried forward for so long
-_LEAST_SHARE = 0.25  # of the budget: what the levers act on is not pressed below that, however dear the rest is
+_LEAST_SHARE = 0.25  # of the budget: what the levers act on is not pressed below that, however dear our processes are
 _CLIMB_STEPS = 3
 _LEAST_INTERVAL_NS = 500_000_000  # shorter ones say what we just did, and not what it costs
 _PATIENCE_S, _MOST_PATIENCE_S = 2.0, 64.0
@@ -44,7 +44,7 @@ def _ladder() -> tuple[Step, ...]:
     walks = [2**i for i in range(1, 7)]
     steps += [Step(f"walk 1 in {n}", n) for n in walks]
     most = walks[-1]
-    blocks = (100_000, 1_000_000, 10_000_000)
+    blocks = (100_000, 300_000, 1_000_000)
     steps += [Step(f"waits from {ns / 1e6:g} ms", most, ns) for ns in blocks]
     steps += [Step(f"rate 1/{n}", most, blocks[-1], 1 / n) for n in (2, 5)]
     steps += [Step(f"switches 1/{n} of the time", most, blocks[-1], 1 / 5, 1 / n) for n in (2, 4, 8, 16, 32, 64, 128)]
@@ -67,7 +67,12 @@ class Spent:
     @property
     def ns(self) -> int:
         """All of ours."""
-        return self.agent_ns + self.switch_ns + self.sample_ns
+        return self.agent_ns + self.levers_ns
+
+    @property
+    def levers_ns(self) -> int:
+        """What the steps act on. Our processes cost about the same whatever is seen."""
+        return self.switch_ns + self.sample_ns
 
     def plus(self, other: Spent) -> Spent:
         """Both intervals together."""
@@ -82,6 +87,7 @@ class Spent:
 
 NOTHING = Spent(0, 0, 0, 0, 0)
 
+
 @dataclass(slots=True)
 class Governor:
     """`budget_ratio` of the target's CPU time; None: no budget, everything is seen."""
@@ -91,6 +97,7 @@ class Governor:
     steps_ns: dict[str, int] = field(default_factory=dict)  # time spent on each step
     _pending: Spent = NOTHING
     _owed_ns: float = 0.0
+    _agent_cores: float = _FIXED_AGENT_CORES  # a slow mean
     _since_s: float = 0.0  # time on this step
     _patience_s: float = _PATIENCE_S
     _climbed: bool = False
@@ -113,12 +120,13 @@ class Governor:
     def expect(self, switches_hz: float, target_cores: float, samples_hz: float, sample_cost_ns: float) -> Step:
         """Where to begin, before anything is measured: by the scheduler's own count of the target's switches."""
         if self.budget_ratio is not None:
-            allowed = self.budget_cores(target_cores)
+            budget = self.budget_cores(target_cores)
+            allowed = max(budget - _FIXED_AGENT_CORES, _LEAST_SHARE * budget)
             for i, step in enumerate(LADDER):
                 self.at = i
                 switching = switches_hz * _FULL_SWITCH_NS / 1e9 * _switch_factor(step)
                 sampling = samples_hz * sample_cost_ns / 1e9 * step.rate_ratio
-                if switching + sampling + _FIXED_AGENT_CORES <= allowed:
+                if switching + sampling <= allowed:
                     break
         return self.step
 
@@ -138,9 +146,11 @@ class Governor:
         self._now_s += wall_s
         self._since_s += wall_s
         budget = self.budget_cores(spent.target_ns / spent.wall_ns)
-        cost = spent.ns / spent.wall_ns
-        self._owed_ns = max(self._owed_ns + (cost - budget) * spent.wall_ns, -budget * _SAVED_S * 1e9)
-        allowed = max(budget - self._owed_ns / 1e9 / _REPAY_S, budget / 4)
+        self._agent_cores += (spent.agent_ns / spent.wall_ns - self._agent_cores) * min(wall_s / _AGENT_MEAN_S, 1.0)
+        left = max(budget - self._agent_cores, _LEAST_SHARE * budget)
+        cost = spent.levers_ns / spent.wall_ns
+        self._owed_ns = max(self._owed_ns + (cost - left) * spent.wall_ns, -left * _SAVED_S * 1e9)
+        allowed = max(left - self._owed_ns / 1e9 / _REPAY_S, left / 4)
         before = self._known.get(self.at)
         self._known[self.at] = cost if before is None else (before[0] + cost) / 2, self._now_s
         if cost > allowed:
@@ -151,22 +161,14 @@ class Governor:
     def _go_down(self, spent: Spent, allowed: float) -> None:
         if self._climbed and self._since_s < 2 * _PATIENCE_S:  # it was too early
             self._patience_s = min(2 * self._patience_s, _MOST_PATIENCE_S)
-        for i in range(self.at, len(LADDER)):
-            if self._affordable(i, spent, 0.9 * allowed) or i == len(LADDER) - 1:
-                if i > self.at:
-                    self._move(i)
+        for i in range(self.at + 1, len(LADDER)):
+            if self._cost_at(i, spent) <= 0.9 * allowed or i == len(LADDER) - 1:
+                self._move(i)
                 return
-
-    def _affordable(self, index: int, spent: Spent, allowed: float) -> bool:
-        """Whether a step keeps within what is allowed; or leaves little that a lever moves, for what the agent costs by
-        being there is not less when it sees less."""
-        levers, agent = self._cost_at(index, spent)
-        budget = self.budget_cores(spent.target_ns / spent.wall_ns)
-        return levers <= max(allowed - agent, _LEAST_SHARE * budget)
 
     def _climb(self, spent: Spent, allowed: float) -> None:
         for i in range(max(self.at - _CLIMB_STEPS, 0), self.at):
-            if self._affordable(i, spent, 0.85 * allowed) and not self._was_dear(i, allowed):
+            if self._cost_at(i, spent) <= 0.85 * allowed and not self._was_dear(i, allowed):
                 self._move(i)
                 self._climbed = True
                 return
@@ -176,14 +178,12 @@ class Governor:
     def _move(self, to: int) -> None:
         self.at, self._since_s, self._climbed = to, 0.0, False
 
-    def _cost_at(self, index: int, spent: Spent) -> tuple[float, float]:
-        """In CPUs, by a model of the levers: what a step would cost now in programs and ticks, and in our processes."""
+    def _cost_at(self, index: int, spent: Spent) -> float:
+        """In CPUs, by a model of the levers: what a step would cost now in programs and ticks."""
         here, there = self.step, LADDER[index]
         switching = spent.switch_ns * _switch_factor(there) / _switch_factor(here)
         sampling = spent.sample_ns * there.rate_ratio / here.rate_ratio
-        records = min(_records_factor(there) / _records_factor(here), 4.0)
-        agent = spent.agent_ns * (1 - _RECORDS_SHARE + _RECORDS_SHARE * records)
-        return (switching + sampling) / spent.wall_ns, agent / spent.wall_ns
+        return (switching + sampling) / spent.wall_ns
 
     def _was_dear(self, index: int, allowed: float) -> bool:
         """Whether this step cost more than is allowed when it was last taken, a moment ago."""
@@ -193,8 +193,3 @@ class Governor:
 
 def _switch_factor(step: Step) -> float:
     return step.duty_ratio * (_UNWALKED + (1 - _UNWALKED) / step.walk_one_in)
-
-
-def _records_factor(step: Step) -> float:
-    sent = {0: 1.0, 100_000: 0.7, 1_000_000: 0.4}.get(step.block_ns, 0.2)
-    return step.duty_ratio * sent / step.walk_one_in

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from excise.batch import SLICE_DTYPE, SLICE_FAULT, SLICE_KERNEL_MODE
+from excise.batch import PHASE_GROUPS, SLICE_DTYPE, SLICE_FAULT, SLICE_KERNEL_MODE, SLICE_PHASE_SHIFT
 from excise.records import FLAG_FAULT, FLAG_KERNEL_MODE, REC_SAMPLE, WEIGHT_ONE
 from excise.ring import Folded
 from excise_agent.chains import Chains
@@ -24,12 +24,24 @@ PRELOAD_S = 0.5
 MOST_VARIANCE_US2 = 1 << 61  # of one row; more is no time
 
 
+def stand_for_all(slices: NDArray[np.void], waits: NDArray[np.bool_], factor: float, group: int) -> None:
+    """Waits that were seen in a part of the time, times `factor`; `group`: 1 to PHASE_GROUPS."""
+    rows = slices[waits]
+    rows["flags"] |= group << SLICE_PHASE_SHIFT
+    weight = rows["count"].astype(np.float64) + rows["thinned"] / WEIGHT_ONE
+    rows["thinned"] = np.rint((weight * factor - rows["count"]) * WEIGHT_ONE)
+    for name, power in (("weight_ns", 1), ("runnable_ns", 1), ("weight_var_us2", 2), ("runnable_var_us2", 2)):
+        rows[name] = np.minimum(np.rint(rows[name] * factor**power), MOST_VARIANCE_US2).astype(np.int64)
+    slices[waits] = rows
+
+
 class Namer:
     """`stack_lost` counts rows whose chain never came or was lost on its way."""
 
     def __init__(self, interner: Interner) -> None:
         self.python = PythonNames()
         self.stack_lost = 0
+        self._phase = 0
         self._interner = interner
         self._native = NativeSymbols()
         self._spans = SymbolSpans(self._native)
@@ -72,8 +84,11 @@ class Namer:
         self._ids.forget(pid)
         self._chains.forget(pid)
 
-    def resolve(self, folded: Folded, period_ns: int) -> NDArray[np.void]:
-        """Folded rows as slices, SLICE_DTYPE (n,). Samples weigh `period_ns` each. Python runs for new stacks only."""
+    def resolve(self, folded: Folded, period_ns: int, duty_ratio: float = 1.0) -> NDArray[np.void]:
+        """Folded rows as slices, SLICE_DTYPE (n,). Samples weigh `period_ns` each. Python runs for new stacks only.
+
+        duty_ratio: share of the time that the switch hooks were on: waits stand for those of all of it.
+        """
         rows, sums = folded.rows, folded.sums
         out = np.zeros(len(rows), SLICE_DTYPE)
         if not len(rows):
@@ -89,6 +104,9 @@ class Namer:
         variances = np.minimum(np.rint(folded.variances / 1e6), MOST_VARIANCE_US2).astype(np.int64)
         out["weight_var_us2"], out["runnable_var_us2"] = variances.T
         out["stack"] = self._stack_ids(rows)
+        if duty_ratio < 1:
+            self._phase = self._phase % PHASE_GROUPS + 1
+            stand_for_all(out, ~sampled, 1 / duty_ratio, self._phase)
         return out
 
     def close(self) -> None:

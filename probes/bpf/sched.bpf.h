@@ -12,7 +12,7 @@
 #define TASK_DEAD_BIT 0x80
 #define STOLEN_NS 50000
 #define ABSURD_NS 100000000       // the scheduler's count and the wall clock cannot differ by that
-#define LONG_WAIT_NS 20000000   // a thread whose last wait was that long is walked always: 50 walks a second at most
+#define SHORT_WAIT_NS 100000    // all that are shorter are walked alike, one in `walk_one_in`
 #define THINNEST 1024           // no record stands for more of its kind than so many
 
 static inline void thread_add(struct thread *t, u64 state, u64 ns)
@@ -73,15 +73,23 @@ static inline void thread_rejoin(struct thread *t, struct control *c, u32 state,
 	t->weight = 0;
 }
 
-// What the record of this switch-out will stand for; 0: it is not walked. How a thread's last wait was decides nothing
-// about this one's stage, so a choice by it leaves the sums as they are on average, and seldom waits are not missed.
+// What the record of this switch-out will stand for; 0: it is not walked. The chance is in proportion to how long the
+// thread's last wait of the kind was: the sums' errors are smallest so, and no hole is left where a wait is long. What is
+// chosen by is past and decides nothing about this wait's stage, so the sums are right on average.
 static inline u32 walk_weight(struct thread *t, struct control *c, u32 state)
 {
-	u32 one_in = c->walk_one_in;
+	u64 one_in = c->walk_one_in, expected = state == KSTATE_RUNNABLE ? t->last_delay_ns : t->last_wait_ns;
 
-	if (one_in <= 1 || (state != KSTATE_RUNNABLE && t->last_wait_ns >= LONG_WAIT_NS))
+	if (one_in <= 1)
 		return WEIGHT_ONE;
-	return bpf_get_prandom_u32() & (one_in - 1) ? 0 : one_in * WEIGHT_ONE;
+	if (expected < SHORT_WAIT_NS)
+		expected = SHORT_WAIT_NS;
+	if (expected >= one_in * SHORT_WAIT_NS)
+		return WEIGHT_ONE;
+	// u32 random numbers are below expected / (one_in x SHORT) of their range with just that chance
+	if ((u64)bpf_get_prandom_u32() * one_in * SHORT_WAIT_NS >= expected << 32)
+		return 0;
+	return (one_in * SHORT_WAIT_NS * WEIGHT_ONE + expected / 2) / expected;
 }
 
 // The same for its length, which is known now: 0 with the probability 1 - d / T, else more by T / d.

@@ -192,7 +192,7 @@ struct cost {
 };
 
 struct control {
-	u32 walk_one_in; // switch-outs whose stack is walked, a power of two; 0 or 1: all
+	u32 walk_one_in; // of the shortest waits one in so many is walked, of longer ones more; 0 or 1: all
 	u32 phase; // counts up whenever the switch hooks are put on again
 	u64 phase_ns; // when that was
 	u64 block_ns; // a shorter wait is sent with the probability of its length over this; 0: all are

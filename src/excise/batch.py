@@ -51,6 +51,8 @@ LENGTH_DTYPE = np.dtype(
 
 SLICE_KERNEL_MODE = 1  # the sample interrupted kernel code
 SLICE_FAULT = 2        # the wait was a page fault (no syscall)
+SLICE_PHASE_SHIFT = 4  # above: 0, or 1 to PHASE_GROUPS: seen while the switch hooks were on for a part of the time only
+PHASE_GROUPS = 8       # phases are put into so many groups in turn: how much those differ is the error
 WAKER_IRQ = 0xFFFFFFFF
 
 TOTALS_DTYPE = np.dtype(

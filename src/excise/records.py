@@ -146,7 +146,7 @@ COST_FIELDS: Fields = (
 )
 
 CONTROL_FIELDS: Fields = (
-    ("walk_one_in", "u4", 1, "switch-outs whose stack is walked, a power of two; 0 or 1: all"),
+    ("walk_one_in", "u4", 1, "of the shortest waits one in so many is walked, of longer ones more; 0 or 1: all"),
     ("phase", "u4", 1, "counts up whenever the switch hooks are put on again"),
     ("phase_ns", "u8", 1, "when that was"),
     ("block_ns", "u8", 1, "a shorter wait is sent with the probability of its length over this; 0: all are"),

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from excise.batch import SLICE_PHASE_SHIFT
 from excise.frames import Thread
 from excise.ledger.accumulate import Sums
 from excise.ledger.attribute import Attributor
@@ -17,6 +18,7 @@ from excise.ledger.cell_errors import wait_variances
 from excise.ledger.classes import CLASSES
 from excise.ledger.definitions import Known
 from excise.ledger.estimate import Floats, Ints, RunningSplit, settle, split_running, split_stolen
+from excise.ledger.phases import phase_errors
 from excise.ledger.stacks import Whose, stack_cells
 from excise.ledger.table import SumTable
 from excise.ledger.tally import Tally, thread_words
@@ -127,6 +129,8 @@ def account(tally: Tally, known: Known, attributor: Attributor, memory: Memory, 
     running = on_cpu.ns.sum(axis=2)
     off.ns[:, STOLEN] = split_stolen(state_ns[:, STOLEN], running)
     covariance = on_cpu.covariance + off.covariance
+    if (slices["flags"] >> SLICE_PHASE_SHIFT).any():
+        covariance = covariance + phase_errors(slices, of_row, waits, runs, carrier, state_ns)
     if totals["se_ns"].any():
         everything = off.ns.copy()
         everything[:, RUNNING] = running
