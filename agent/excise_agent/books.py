@@ -179,13 +179,24 @@ class Books:
         return edge, sched
 
     def _schedstats(self, edge: Edge) -> Scheds:
-        """The scheduler's counts by thread, a wait for a CPU that is open at the edge included as far as it got."""
-        out: Scheds = {}
-        columns = (edge.pids, edge.tids, edge.flags, edge.open_runnable_ns)
-        for pid, tid, flags, open_ns in zip(*(c.tolist() for c in columns), strict=True):
+        """The scheduler's counts by thread as of the edge, a wait for a CPU that is open there as far as it got."""
+        read: Scheds = {}
+        for pid, tid, flags in zip(edge.pids.tolist(), edge.tids.tolist(), edge.flags.tolist(), strict=True):
             if flags & THREAD_RENUMBERED:  # the kernel's clock is of the thread that has the number now
                 continue
-            read = read_schedstat(pid, tid)
-            if read is not None:
-                out[pid, tid] = read[0], read[1] + open_ns, read[2]
-        return out
+            counts = read_schedstat(pid, tid)
+            if counts is not None:
+                read[pid, tid] = counts
+        waiting = np.flatnonzero(edge.open_runnable_ns)
+        if len(waiting):
+            later = self.edge()
+            came_on = dict(zip(later.keys(), later.values["in_ns"].tolist(), strict=True))
+            keys = edge.keys()
+            for i in waiting.tolist():
+                key, open_ns = keys[i], int(edge.open_runnable_ns[i])
+                if key in read:
+                    # the scheduler adds a wait when it ends: it may have ended between the edge and the reading
+                    since_ns = came_on.get(key, 0) - edge.now_ns
+                    running, runnable, slices = read[key]
+                    read[key] = running, runnable - since_ns if since_ns > 0 else runnable + open_ns, slices
+        return read

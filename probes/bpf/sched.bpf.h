@@ -53,8 +53,12 @@ static inline void close_running(struct thread *t, u64 task, u64 now)
 		rest = (s64)(wall + t->last_delay_ns) - (s64)(ran + waited);
 		t->state_ns[KSTATE_RUNNING] += ran;
 		t->state_ns[KSTATE_RUNNABLE] += waited - t->last_delay_ns;
-		if (rest > STOLEN_NS)
+		// What the scheduler's clock lost to the hypervisor in one slice it may make up for in the next: both
+		// are of that account, and the run queue's stays the scheduler's.
+		if (rest > STOLEN_NS || rest < -STOLEN_NS)
 			before = KSTATE_STOLEN;
+		else if (before == KSTATE_RUNNABLE)
+			before = KSTATE_RUNNING;
 		t->state_ns[before] += rest;
 		t->since_ns = now;
 	}
