@@ -33,11 +33,13 @@ from excise_agent.targets import EXEC_POLL_NS, Targets
 from excise_agent.timers import Timers
 
 BATCH_S = 1.0
+PORTS_WINDOWS = 6  # listening ports are looked for so seldom: 5 ms a time, and a server keeps them
 FIRST_TOTALS_NS = 900_000_000
-QUIET_DRAIN_S = 0.2  # while no new stack and no new process comes; code that is to be named may be freed meanwhile
+QUIET_DRAIN_S = 0.3  # while no new code and no new process comes; code that is to be named may be freed meanwhile
 DRAIN_S = 0.1  # 2 MB hold 26 000 records: enough for 100 ms of 260 000 records/s
 MIN_DRAIN_S = 0.005
-ALARM_NS = 100_000_000  # how often the switches are counted, so that a storm is met before the second is over
+ALARM_NS = 500_000_000  # how often the switches are counted between two accounts: a look costs 60 us
+ALARM_BYTES_S = 2_000_000  # at once when so much comes through the ring: 20 000 records a second
 ALARM_FACTOR = 4.0  # of what the budget allows in a second
 SAMPLE_NS = 8_000  # of on_cpu, before any was measured
 
@@ -75,10 +77,10 @@ class Watch:
         self._step = self._governor.step  # the one that was carried out
         self._lost = dict.fromkeys(DROPS, 0)
         self._unknown_records = 0
-        self._batch_ns = self._next_alarm_ns = self._account_ns = 0
+        self._batch_ns = self._next_alarm_ns = self._account_ns = self._looked_ns = self._produced = 0
         self._told: dict[str, int] = {}  # our cost at the last window's end
         self._cpu_ns: dict[int, int] = {}  # of the target, by process, when it was last looked at
-        self._news = False  # whether the last look brought a new stack or process
+        self._news = False  # whether the last look brought new code or a process
         self._stop_r, self._stop_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._probes: Probes | None = None
         self.overhead: dict[str, Any] = {}
@@ -192,7 +194,6 @@ class Watch:
         offset = time.time_ns() - time.monotonic_ns()
         return ((self._books.start_ns + offset) // length + 1) * length - offset
 
-
     def _backlog(self) -> float:
         ring = self._probes.ring if self._probes else None
         return ring.backlog() / ring.size if ring else 0.0
@@ -202,15 +203,17 @@ class Watch:
         return bool(self._targets.pids())
 
     def _pump(self, until_ns: int = 0) -> None:
-        self._news = False
+        codes = self._names.python.codes_read
+        tasks = False
         for record in self._collector.drain(until_ns):
-            self._news |= record is not None
             if record is None:
                 self._send_batch()
             elif isinstance(record, StackRecord):
                 self._names.name_stack(record)
             else:
+                tasks = True
                 self._on_task(record)
+        self._news = tasks or self._names.python.codes_read > codes
         now = time.monotonic_ns()
         self._targets.poll_execs(now)
         self._timers.vary(now)
@@ -332,7 +335,8 @@ class Watch:
         self._send_batch(now)
         target_ns = int(closed.totals["state_ns"][:, RUNNING].sum())
         self._target_ns += target_ns
-        counters = read_counters(self._targets.pids(alive=False), now)
+        ports = not reopen or self._windows % PORTS_WINDOWS == 0
+        counters = read_counters(self._targets.pids(alive=False), now, ports=ports)
         self._send(host_sample(self._counters, counters))
         self._counters = counters
         self._send(self._cost(closed.start_ns, now, target_ns))
@@ -357,12 +361,9 @@ class Watch:
 
     def _target_cpu_ns(self) -> int:
         """CPU time of the target since the last call, by /proc: to a clock tick for each process."""
-        grown = 0
-        for pid in self._targets.pids():
-            cpu_ns = read_cpu_ns(pid, children=True)
-            if cpu_ns is not None:
-                grown += max(cpu_ns - self._cpu_ns.get(pid, cpu_ns), 0)
-                self._cpu_ns[pid] = cpu_ns
+        read = {pid: cpu_ns for pid in self._targets.pids() if (cpu_ns := read_cpu_ns(pid, children=True)) is not None}
+        grown = sum(max(cpu_ns - self._cpu_ns.get(pid, cpu_ns), 0) for pid, cpu_ns in read.items())
+        self._cpu_ns = read
         return grown
 
     def _account(self, urgent: bool = False) -> None:
@@ -376,7 +377,13 @@ class Watch:
     def _watch_switches(self) -> None:
         """Between two accounts: whether switches alone have eaten several times what a second allows."""
         now = time.monotonic_ns()
-        if now < self._next_alarm_ns or not self._governor.may_step_down:
+        ring = self._probes.ring if self._probes else None
+        if ring is None or not self._governor.may_step_down:
+            return
+        produced = int(ring.producer[0])
+        rush = (produced - self._produced) * 1e9 > ALARM_BYTES_S * max(now - self._looked_ns, 1)
+        self._produced, self._looked_ns = produced, now
+        if not rush and now < self._next_alarm_ns:
             return
         self._next_alarm_ns = now + ALARM_NS
         cores = len(self._probes.timers) or 1 if self._probes else 1

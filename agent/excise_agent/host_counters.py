@@ -28,8 +28,9 @@ class HostCounters:
     listen_ports: list[int] | None
 
 
-def read_counters(pids: Sequence[int], at_ns: int, proc: Path = PROC) -> HostCounters:
-    """`pids` is the tree, its root first. Processes that have gone are left out of the sums."""
+def read_counters(pids: Sequence[int], at_ns: int, proc: Path = PROC, ports: bool = True) -> HostCounters:
+    """`pids` is the tree, its root first. Processes that have gone are left out of the sums.
+    `ports`: whether to look for listening ones."""
     disk = [d for p in pids if (d := read_disk_bytes(p, proc)) is not None]
     root = pids[0] if pids else 0
     return HostCounters(
@@ -39,7 +40,7 @@ def read_counters(pids: Sequence[int], at_ns: int, proc: Path = PROC) -> HostCou
         disk=(sum(d[0] for d in disk), sum(d[1] for d in disk)) if disk else None,
         net=read_net_bytes(root, proc),
         limits=read_cpu_limits(root, proc),
-        listen_ports=read_listen_ports(pids, proc),
+        listen_ports=read_listen_ports(pids, proc) if ports else None,
     )
 
 

@@ -50,6 +50,7 @@ class PythonNames:
         self._max_bytes = max_bytes
         self._new_bytes = 0  # since the last count
         self.gone = 0
+        self.codes_read = 0  # code objects that were met for the first time
 
     def __len__(self) -> int:
         """Processes that are known."""
@@ -114,6 +115,7 @@ class PythonNames:
         info = image.codes.get((code, key))
         if info is None:
             info = _read(image, code, key)
+            self.codes_read += 1
             if info is None:
                 self.gone += 1
                 info = _LOST

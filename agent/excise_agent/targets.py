@@ -35,7 +35,16 @@ from excise_agent import bpf
 from excise_agent.collectors.bpf import TaskRecord
 from excise_agent.cpython import Interpreter, NotPython, Unsupported, detect
 from excise_agent.cpython.walk import FrameRecord, stack_hash, thread_states, walk
-from excise_agent.host import NS_PER_TICK, children_of, list_threads, read_comm, read_ns_pid, read_parent, read_start_ns
+from excise_agent.host import (
+    NS_PER_TICK,
+    children_of,
+    list_threads,
+    read_bytes,
+    read_comm,
+    read_ns_pid,
+    read_parent,
+    read_start_ns,
+)
 from excise_agent.interner import Interner
 from excise_agent.loader import Probes, pid_namespace
 from excise_agent.python_names import PythonNames
@@ -348,11 +357,8 @@ def since_boot_ns(monotonic_ns: int) -> int:
 
 def has_ended(pid: int) -> bool:
     """Whether no thread of the process is left: it may still be a zombie, and a leader may end before its threads."""
-    try:
-        letter = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return True
-    return letter in "ZX" and len(list_threads(pid)) <= 1
+    fields = (read_bytes(f"/proc/{pid}/stat", 512) or b"").rpartition(b")")[2].split()
+    return not fields or (fields[0] in (b"Z", b"X") and len(list_threads(pid)) <= 1)
 
 
 def ns_tid(pid: int, tid: int) -> int:
