@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from excise import __version__
-from excise.batch import Batch, Cost, End, Header, Item, Totals
+from excise.batch import Batch, End, Header, Item, Totals
 from excise.names import DROPS
 from excise.records import TASK_EXEC, THREAD_CARRIER, WATCHED_SLOTS
 from excise_agent.activity import Look
@@ -22,14 +22,14 @@ from excise_agent.demangle import prepare_demangler
 from excise_agent.edges import RUNNING, Edge
 from excise_agent.footprint import give_back, prepare_footprint
 from excise_agent.governor import DEFAULT_BUDGET_RATIO, Governor, Step
-from excise_agent.host import describe_host, read_boot_id, read_cpu_ns
+from excise_agent.host import describe_host, read_boot_id
 from excise_agent.host_counters import host_sample, read_counters
 from excise_agent.interner import Interner
 from excise_agent.loader import Probes, Sizes, pid_namespace
 from excise_agent.namer import Namer
 from excise_agent.pool_owner import PoolOwners
-from excise_agent.spending import PROGRAMS, Meter
 from excise_agent.targets import EXEC_POLL_NS, Targets
+from excise_agent.thrift import Thrift
 from excise_agent.timers import Timers
 
 BATCH_S = 1.0
@@ -38,10 +38,7 @@ FIRST_TOTALS_NS = 900_000_000
 QUIET_DRAIN_S = 0.3  # while no new code and no new process comes; code that is to be named may be freed meanwhile
 DRAIN_S = 0.1  # 2 MB hold 26 000 records: enough for 100 ms of 260 000 records/s
 MIN_DRAIN_S = 0.005
-ALARM_NS = 500_000_000  # how often the switches are counted between two accounts: a look costs 60 us
-ALARM_BYTES_S = 2_000_000  # at once when so much comes through the ring: 20 000 records a second
-ALARM_FACTOR = 4.0  # of what the budget allows in a second
-SAMPLE_NS = 8_000  # of on_cpu, before any was measured
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -74,12 +71,9 @@ class Watch:
         self._pools = PoolOwners()
         self._target_ns = self._windows = 0
         self._governor = governor or Governor(options.budget_ratio)
-        self._step = self._governor.step  # the one that was carried out
         self._lost = dict.fromkeys(DROPS, 0)
         self._unknown_records = 0
-        self._batch_ns = self._next_alarm_ns = self._account_ns = self._looked_ns = self._produced = 0
-        self._told: dict[str, int] = {}  # our cost at the last window's end
-        self._cpu_ns: dict[int, int] = {}  # of the target, by process, when it was last looked at
+        self._batch_ns = 0
         self._news = False  # whether the last look brought new code or a process
         self._stop_r, self._stop_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._probes: Probes | None = None
@@ -100,8 +94,9 @@ class Watch:
         self._names.prepare(kernel=options.rate_hz > 0)
         self._timers = Timers(self._probes, options.rate_hz)
         self._tick_ns = tick_cost_ns() if options.rate_hz > 0 else 0.0
-        step = self._expect(look)
-        self._thin(step)
+        self._thrift = Thrift(self._probes, self._targets, self._timers, self._governor, self._tick_ns)
+        step = self._thrift.expect(look.again())
+        self._thrift.carry_out(step)
         self._probes.attach()
         self._targets.add_tree(options.pid)
         self._books = Books(self._probes, self._collector, self._targets, self._pump)
@@ -110,16 +105,13 @@ class Watch:
         self._name_chains()
         self._names.preload(self._targets.pids())
         give_back()
-        self._meter = Meter(self._probes, self._tick_ns)
         root = self._targets.process(options.pid)
         self._send_header(root.comm if root else "")
         now = self._begin_window()
         self._start_ns = now
         times = os.times()
         self.overhead["startup_cpu_s"] = round(sum(times[:4]), 3)  # imports and children included
-        self._meter.start(now)
-        self._account_ns = now
-        self._target_cpu_ns()
+        self._thrift.start(now)
 
     def stop(self) -> None:
         """Ends `run` early; safe in a signal handler."""
@@ -147,7 +139,8 @@ class Watch:
             backlog = self._backlog()
             self._books.turn()
             self._pump()
-            self._watch_switches()
+            if self._probes is not None and self._probes.ring is not None and self._thrift.alarmed(self._probes.ring):
+                self._account(urgent=True)
             if self._stop_r in ready:
                 reason = "interrupted"
                 break
@@ -168,7 +161,7 @@ class Watch:
                     self._close_window()
                 progress(time.monotonic() - self._start_ns / 1e9, samples, waits)
         self._close_window(reopen=False)
-        self._tell_cost()
+        self.overhead |= self._thrift.overhead(self._target_ns)
         self._send_end(reason)
 
     def close(self) -> None:
@@ -294,7 +287,7 @@ class Watch:
         samples, waits, unknown = self._collector.take_counts()
         self._unknown_records += unknown
         end = end_ns or time.monotonic_ns()
-        slices = self._names.resolve(folded, self._timers.period_ns, self._step.duty_ratio)
+        slices = self._names.resolve(folded, self._timers.period_ns, self._thrift.step.duty_ratio)
         self._send(Batch(self._batch_ns, end, slices, self._new_losses(), folded.lengths))
         self._batch_ns = end
         return samples, waits
@@ -339,7 +332,7 @@ class Watch:
         counters = read_counters(self._targets.pids(alive=False), now, ports=ports)
         self._send(host_sample(self._counters, counters))
         self._counters = counters
-        self._send(self._cost(closed.start_ns, now, target_ns))
+        self._send(self._thrift.cost(closed.start_ns, now, target_ns))
         self._send(Totals(closed.start_ns, now, closed.totals))
         self._windows += 1
         if reopen:
@@ -359,51 +352,11 @@ class Watch:
 
     # -- what it costs
 
-    def _target_cpu_ns(self) -> int:
-        """CPU time of the target since the last call, by /proc: to a clock tick for each process."""
-        read = {pid: cpu_ns for pid in self._targets.pids() if (cpu_ns := read_cpu_ns(pid, children=True)) is not None}
-        grown = sum(max(cpu_ns - self._cpu_ns.get(pid, cpu_ns), 0) for pid, cpu_ns in read.items())
-        self._cpu_ns = read
-        return grown
-
     def _account(self, urgent: bool = False) -> None:
         """Takes stock, and sees as much or as little from here on as the budget allows."""
-        now = self._account_ns = time.monotonic_ns()
-        spent = self._meter.take(now, self._target_cpu_ns(), self._timers.samples_hz)
-        step = self._governor.account(spent, urgent)
-        if step is not self._step:
+        step = self._thrift.account(urgent)
+        if step is not self._thrift.step:
             self._apply(step)
-
-    def _watch_switches(self) -> None:
-        """Between two accounts: whether switches alone have eaten several times what a second allows."""
-        now = time.monotonic_ns()
-        ring = self._probes.ring if self._probes else None
-        if ring is None or not self._governor.may_step_down:
-            return
-        produced = int(ring.producer[0])
-        rush = (produced - self._produced) * 1e9 > ALARM_BYTES_S * max(now - self._looked_ns, 1)
-        self._produced, self._looked_ns = produced, now
-        if not rush and now < self._next_alarm_ns:
-            return
-        self._next_alarm_ns = now + ALARM_NS
-        cores = len(self._probes.timers) or 1 if self._probes else 1
-        if self._meter.switch_ns() > ALARM_FACTOR * self._governor.budget_cores(cores) * (now - self._account_ns):
-            self._account(urgent=True)
-
-    def _expect(self, look: Look) -> Step:
-        activity = look.again()
-        return self._governor.expect(
-            activity.switches_hz,
-            activity.cores,
-            self.options.rate_hz * (os.cpu_count() or 1),
-            self._tick_ns + SAMPLE_NS,
-        )
-
-    def _thin(self, step: Step) -> None:
-        assert self._probes is not None
-        self._step = step
-        self._probes.thin(step.walk_one_in, step.block_ns, 1 / step.rate_ratio)
-        self._timers.slow_to(step.rate_ratio)
 
     def _apply(self, step: Step) -> None:
         if not self._books.phased and step.duty_ratio < 1:
@@ -414,45 +367,9 @@ class Watch:
             self._books.go_exact()
             self._name_chains()
         elif self._books.phased:
+            self._send_batch()  # its waits stand for others by the share that they were seen at
             self._books.set_duty(step.duty_ratio)
-        self._thin(step)
-
-    def _cost(self, start_ns: int, end_ns: int, target_ns: int) -> Cost:
-        """What this window cost. An account is taken at its end, so that windows share nothing."""
-        self._account_ns = time.monotonic_ns()
-        self._governor.account(self._meter.take(self._account_ns, self._target_cpu_ns(), self._timers.samples_hz))
-        sums = {
-            "agent_ns": self._meter.agent_ns,
-            "bpf_ns": round(sum(self._meter.programs_ns.values())),
-            "tick_ns": round(self._meter.ticks * self._tick_ns),
-            **self._governor.steps_ns,
-        }
-        grown = {name: ns - self._told.get(name, 0) for name, ns in sums.items()}
-        self._told = sums
-        parts = {name: grown.pop(name) for name in ("agent_ns", "bpf_ns", "tick_ns")}
-        steps_ns = {name: ns for name, ns in grown.items() if ns}
-        return Cost(start_ns, end_ns, {**parts, "target_cpu_ns": target_ns, "steps_ns": steps_ns})
-
-    def _tell_cost(self) -> None:
-        """Our cost as a share of the target's CPU: our processes, the programs, the timer's ticks."""
-        meter, target_ns = self._meter, self._target_ns
-
-        def ratio(ns: float) -> float | None:
-            return round(ns / target_ns, 6) if target_ns > 0 else None
-
-        self.overhead |= {
-            "agent_cpu_ratio": ratio(meter.agent_ns),
-            "bpf_cpu_ratio": ratio(sum(meter.programs_ns.values())),
-            "tick_cpu_ratio": ratio(meter.ticks * self._tick_ns),
-            "target_cpu_ns": target_ns,
-            "tick_ns": round(self._tick_ns),
-            "programs": {name: {"runs": meter.runs.get(name, 0), "mean_ns": meter.mean_ns(name)} for name in PROGRAMS},
-            "governor": {
-                "budget_ratio": self.options.budget_ratio,
-                "step": self._governor.step.name,
-                "steps_ns": dict(self._governor.steps_ns),
-            },
-        }
+        self._thrift.carry_out(step)
 
     def _send_end(self, reason: str) -> None:
         self._send(End(time.monotonic_ns(), reason, dict(self.overhead)))

@@ -22,6 +22,15 @@ static inline void thread_add(struct thread *t, u64 state, u64 ns)
 		t->state_ns[state] += ns;
 }
 
+static inline void thread_remember(struct thread *t, u64 state, u64 ns)
+{
+	u64 us = ns / 1000;
+
+	asm volatile("" : "+r"(state));
+	if (state < N_KSTATES)
+		t->last_wait_us[state] = us < 0xffffffff ? us : 0xffffffff;
+}
+
 // A thread that was born under watch began with the scheduler's counts at zero.
 static inline int scheduler_known(struct thread *t)
 {
@@ -73,19 +82,21 @@ static inline void thread_rejoin(struct thread *t, struct control *c, u32 state,
 	t->phase = c->phase;
 	t->since_ns = t->in_ns = now;
 	t->last_state = N_KSTATES;      // the scheduler's counts cannot be compared with the clock
-	t->last_wait_ns = 0;
 	t->weight = 0;
 }
 
 // What the record of this switch-out will stand for; 0: it is not walked. The chance is in proportion to how long the
-// thread's last wait of the kind was: the sums' errors are smallest so, and no hole is left where a wait is long. What is
+// thread's last wait in this state was: the sums' errors are smallest so, and no hole is left where a wait is long. What is
 // chosen by is past and decides nothing about this wait's stage, so the sums are right on average.
 static inline u32 walk_weight(struct thread *t, struct control *c, u32 state)
 {
-	u64 one_in = c->walk_one_in, expected = state == KSTATE_RUNNABLE ? t->last_delay_ns : t->last_wait_ns;
+	u64 one_in = c->walk_one_in, expected = 0;
 
 	if (one_in <= 1)
 		return WEIGHT_ONE;
+	asm volatile("" : "+r"(state)); // or clang checks a copy of it
+	if (state < N_KSTATES)
+		expected = (u64)t->last_wait_us[state] * 1000;
 	if (expected < SHORT_WAIT_NS)
 		expected = SHORT_WAIT_NS;
 	if (expected >= one_in * SHORT_WAIT_NS)
@@ -259,11 +270,8 @@ static inline void switch_in(struct thread *t, u32 tid, u64 task, u64 now)
 	}
 	t->in_ns = now;
 	t->last_state = r.state;
-	t->last_delay_ns = r.runnable_ns;
-	if (r.state == KSTATE_RUNNABLE)
-		t->last_delay_ns = r.value_ns;
-	else
-		t->last_wait_ns = r.value_ns;
+	t->last_delay_ns = r.state == KSTATE_RUNNABLE ? r.value_ns : r.runnable_ns;
+	thread_remember(t, r.state, r.value_ns);
 	t->state = KSTATE_RUNNING;
 	r.weight = block_weight(t->weight, c, r.value_ns + r.runnable_ns);
 	thread_end(t);

@@ -147,12 +147,11 @@ struct thread {
 	u64 last_delay_ns; // run-queue delay before that, by the wall clock
 	u64 exec_ns; // the scheduler's sum_exec_runtime at the last switch-out; 0: none yet
 	u64 delay_ns; // its run_delay there
-	u64 last_wait_ns; // how long it was last blocked
 	u64 end_ns; // when it began to exit; 0: it lives
 	u64 end_exec_ns; // sum_exec_runtime there
 	u64 end_delay_ns; // run_delay there
+	u32 last_wait_us[11]; // how long it last was in each state off the CPU, at most 71 minutes
 	u32 phase; // control.phase at its last switch; another one: what it did since is not known
-	u32 pad; // zero
 	u64 state_ns[11]; // exact sums of closed intervals
 	u64 started; // updates begun
 };

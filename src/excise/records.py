@@ -101,12 +101,11 @@ THREAD_FIELDS: Fields = (
     ("last_delay_ns", "u8", 1, "run-queue delay before that, by the wall clock"),
     ("exec_ns", "u8", 1, "the scheduler's sum_exec_runtime at the last switch-out; 0: none yet"),
     ("delay_ns", "u8", 1, "its run_delay there"),
-    ("last_wait_ns", "u8", 1, "how long it was last blocked"),
     ("end_ns", "u8", 1, "when it began to exit; 0: it lives"),
     ("end_exec_ns", "u8", 1, "sum_exec_runtime there"),
     ("end_delay_ns", "u8", 1, "run_delay there"),
+    ("last_wait_us", "u4", len(KERNEL_STATES), "how long it last was in each state off the CPU, at most 71 minutes"),
     ("phase", "u4", 1, "control.phase at its last switch; another one: what it did since is not known"),
-    ("pad", "u4", 1, "zero"),
     ("state_ns", "u8", len(KERNEL_STATES), "exact sums of closed intervals"),
     ("started", "u8", 1, "updates begun"),
 )

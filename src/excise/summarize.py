@@ -14,6 +14,7 @@ from excise.frames import Process
 from excise.ledger.account import Accounted, classes_of
 from excise.ledger.cell_errors import running_variances
 from excise.ledger.classes import CLASSES
+from excise.ledger.tally import steps_ns
 from excise.ledger.windows import Window, Windows
 from excise.names import KERNEL_STATES, STAGES, STATE_ID, STATES
 from excise.records import WEIGHT_ONE
@@ -97,13 +98,12 @@ def summarize(window: Window, most_stacks: int = 4 * STACKS) -> Summary:
             name, state = CLASS_NAMES[int(cell["class_"])], STATES[int(cell["state"])]
             frames = window.known.stack(int(cell["stack"]))
             builder.stack(ids[pid], name, state, frames, float(cell["ns"]), int(cell["count"]))
-    costs = dict(found.costs)
     return builder.build(
         kpis=_kpis(found, header.host),
         quality=_quality(found),
-        cost={name: _whole(costs.get(name)) for name in ("agent_ns", "bpf_ns", "tick_ns", "target_cpu_ns")},
+        cost={name: _whole(found.costs.get(name)) for name in ("agent_ns", "bpf_ns", "tick_ns", "target_cpu_ns")},
         lost=found.lost,
-        steps={name: int(ns) for name, ns in (costs.get("steps_ns") or {}).items()},
+        steps=steps_ns(found.costs),
     )
 
 
@@ -210,4 +210,4 @@ def _quality(found: Accounted) -> dict[str, int | None]:
 
 
 def _whole(value: Any) -> int | None:
-    return None if value is None else max(round(value), 0)
+    return max(round(value), 0) if isinstance(value, (int, float)) else None

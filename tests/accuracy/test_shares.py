@@ -76,7 +76,7 @@ def measure(name: str, options: list[str]) -> Run:
     with start_workload(name, options) as workload:
         workload.ready()
         session = Session(Rules.load(system_dir=None))
-        watch = Watch(Options(pid=workload.pid, duration_s=WINDOW_S), session.feed)
+        watch = Watch(Options(pid=workload.pid, duration_s=WINDOW_S, budget_ratio=None), session.feed)
         try:
             with workload.chronicle() as chronicle:
                 watch.start()

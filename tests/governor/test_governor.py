@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plant import SECOND_NS, Plant, least_step, mean_cores, run
 
+from excise.ledger.build import PHASED
 from excise_agent.governor import FULL, LADDER, LEAST_BUDGET_CORES, NOTHING, Governor, Spent
 
 
@@ -105,6 +106,7 @@ def test_levers_come_in_the_order_that_loses_least() -> None:
     rank = [(s.duty_ratio < 1, s.rate_ratio < 1, s.block_ns > 0, s.walk_one_in > 1) for s in LADDER]
     assert rank == sorted(rank)
     assert len({s.name for s in LADDER}) == len(LADDER)
+    assert [s.name.startswith(PHASED) for s in LADDER] == [s.duty_ratio < 1 for s in LADDER]
     cost = [Plant(100_000).cost_cores(s) for s in LADDER]
     assert cost == sorted(cost, reverse=True)
 

@@ -10,12 +10,15 @@ import numpy as np
 from excise.ledger.account import RUNNING, Accounted, account, classes_of
 from excise.ledger.classes import CLASSES
 from excise.ledger.stacks import wait_words
+from excise.ledger.tally import steps_ns
 from excise.ledger.threads import Memory
 from excise.names import KERNEL_STATE_ID, KERNEL_STATES, STAGES, STATES, SUBSTAGES, UNATTRIBUTED
 from excise.report import HelperRow, Report, StackRow, ThreadRow
 from excise.session import Session
 
 RUNNABLE = KERNEL_STATE_ID["runnable"]
+PHASED = "switches "  # how the governor's steps are called that take the hooks out
+MUCH_PHASED = 0.05
 MUCH_UNATTRIBUTED = 0.1  # of busy time: from here on the tax alone would mislead
 
 
@@ -197,12 +200,24 @@ def _doubt(stages: dict[str, dict[str, int | None]]) -> list[str]:
     ]
 
 
+def _phased_share(session: Session) -> float:
+    """Of the time, in which the switch hooks were on in phases."""
+    steps = steps_ns(session.costs)
+    whole = sum(steps.values())
+    return sum(ns for name, ns in steps.items() if name.startswith(PHASED)) / whole if whole else 0.0
+
+
 def _notes(session: Session) -> tuple[str, ...]:
     notes = [f"process {p.pid} ({p.comm}): {p.note}" for p in session.processes.values() if p.note]
     for pid, more in session.ended.stands_for.items():
         if more:
             comm = session.processes[pid].comm
             notes.append(f"process {pid} ({comm}) stands for {more:,} more like it that have ended")
+    if (phased := _phased_share(session)) > MUCH_PHASED:
+        notes.append(
+            f"to keep to its budget Excise saw switches in short phases only for {phased:.0%} of the time: "
+            "which stages waited is rough there, see the errors; --budget none sees all"
+        )
     untracked = session.lost.get("threads_untracked", 0)
     if untracked:
         notes.append(f"{untracked} threads found no room in the kernel's table and are not in these figures")

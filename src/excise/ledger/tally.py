@@ -81,6 +81,13 @@ def merge_costs(before: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+def steps_ns(costs: Mapping[str, Any]) -> dict[str, int]:
+    """Time on each of the governor's steps, of what `merge_costs` made; what a recording has there may be anything."""
+    steps = costs.get("steps_ns")
+    known = steps.items() if isinstance(steps, dict) else ()
+    return {str(name): max(round(ns), 0) for name, ns in known if _is_number(ns)}
+
+
 _ABSENT: Any = object()
 
 
