@@ -111,22 +111,18 @@ def _probe_cache(doors: Doors) -> Check:
 
 
 def _numba_cache(doors: Doors) -> Check:
-    import excise
-
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    # Without the variable numba writes beside the source, or into the user's cache folder where it cannot.
-    beside = Path(excise.__file__).parent / "__pycache__"
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numba"
-    for folder in (Path(chosen),) if chosen else (beside, user):
-        if doors.writable(folder):
-            return Check("numba_cache", "ok", _shown(folder))
-    return Check(
-        "numba_cache",
-        "degraded",
-        "no folder for compiled kernels",
-        "each start compiles them, some seconds of CPU",
-        "export NUMBA_CACHE_DIR=<a folder that only you can write>",
-    )
+    """Compiled kernels lie beside the probes: the cache is pickle, so no folder of the caller's choice is taken."""
+    folder = _cache_dir(doors)
+    if not doors.writable(folder):
+        return Check(
+            "numba_cache",
+            "degraded",
+            f"{_shown(folder)} cannot be written",
+            "each start compiles the kernels, some seconds of CPU",
+            f"mkdir -m 700 {folder}",
+        )
+    warm = doors.glob(str(folder), "numba-*/compiled-*")
+    return Check("numba_cache", "ok", f"{_shown(folder)}, " + ("kernels are in it" if warm else "still empty"))
 
 
 def _py_spy(doors: Doors) -> Check:
