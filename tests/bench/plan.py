@@ -24,7 +24,7 @@ class Plan:
     growth_rounds: int = 2
     burst_s: float = 10.0
     bursts: int = 2
-    shares_s: float = 2.0
+    shares_s: float = 3.0
     repeats: int = 20
     summary_s: float = 10.0
     summary_windows: int = 3

@@ -61,7 +61,7 @@ def rows() -> Iterator[Row]:
         return fold.take_rows()
 
     first = drained()
-    ids.learn(ids.words(first.rows), stack_of(first.rows))
+    ids.learn(ids.words(first.rows, first.rows["ip"]), stack_of(first.rows))
     totals = _totals(first.rows)
 
     def whole() -> float:
@@ -71,7 +71,7 @@ def rows() -> Iterator[Row]:
         for _ in range(BATCHES):
             folded = drained()
             slices = _slices(folded)
-            slices["stack"], _ = ids.find(ids.words(folded.rows))
+            slices["stack"], _ = ids.find(ids.words(folded.rows, folded.rows["ip"]))
             tally.take_batch(Batch(0, 1, slices, {}, folded.lengths))
         tally.take_totals(totals)
         account(tally, known, attributor, memory)
