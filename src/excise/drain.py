@@ -38,11 +38,19 @@ _BUSY = 0x80000000
 _DISCARD = 0x40000000
 _SLICE_BYTES = RAW_SLICE_DTYPE.itemsize
 _MULTIPLIER = 0x9E3779B97F4A7C15
+_FACTORS = (  # odd, otherwise random
+    0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93,
+    0xA0761D6478BD642F, 0xE7037ED1A0B428DB, 0x8EBC6AF09C88C6E3,
+)
 
 _BUCKETS = 1 << SCALE
 _ROOTS = np.array(  # floor(2^(63 + k/16)): a length of 64 bits is over such a power when it is over its floor
     [isqrt(isqrt(isqrt(isqrt(1 << (63 * _BUCKETS + k))))) for k in range(_BUCKETS)], np.uint64
 )
+
+_ROOTS = np.append(_ROOTS, np.uint64(0xFFFFFFFFFFFFFFFF))  # none is above
+_CELLS = 32  # of an octave, alike; the roots are 4.4 % apart, so that no cell has two
+_BELOW = np.array([np.count_nonzero(_ROOTS[:-1] < np.uint64((_CELLS + i) << 58)) for i in range(_CELLS)], np.int64)
 
 _U8, _I8, _F8 = nb.uint64, nb.int64, nb.float64
 _ROWS = (_U8[:, ::1], _I8[:, ::1], _F8[:, ::1], nb.int32[::1], _I8[::1])
@@ -59,21 +67,21 @@ def bucket_of(ns: Any) -> Any:
     """The bucket b with 2^(b/16) < ns <= 2^((b+1)/16); -1 for 0 and 1."""
     if ns <= nb.uint64(1):
         return -1
-    high, rest = 0, ns  # without branches: lengths are of any size, none of which the CPU guesses
-    for power in (5, 4, 3, 2, 1, 0):
-        step = nb.int64(rest >> nb.uint64(1 << power) != nb.uint64(0)) << power
-        rest >>= nb.uint64(step)
-        high += step
+    # the place of the highest bit is the exponent of the number as a double, which holds 53 bits exactly
+    if ns >> nb.uint64(53):
+        high = 12 + (nb.int64(np.float64(ns >> nb.uint64(12)).view(np.uint64) >> nb.uint64(52)) - 1023)
+    else:
+        high = nb.int64(np.float64(ns).view(np.uint64) >> nb.uint64(52)) - 1023
     mantissa = ns << nb.uint64(63 - high)
-    below = 0  # roots below the mantissa
-    for k in range(_BUCKETS):
-        below += nb.int64(mantissa > _ROOTS[k])
-    return high * _BUCKETS + below - 1
+    below = nb.int64(_BELOW[(mantissa >> nb.uint64(58)) & nb.uint64(31)])
+    return high * _BUCKETS + below + nb.int64(mantissa > _ROOTS[below]) - 1
 
 
 @kernel("i8(u8,i8)")
 def weighted(ns: Any, weight: Any) -> Any:
     """ns x weight / WEIGHT_ONE, to the nearest ns; at most MOST_NS. Exact when the weight is a whole number."""
+    if weight == WEIGHT_ONE and ns < nb.uint64(MOST_NS):
+        return nb.int64(ns)
     if nb.float64(ns) * weight >= MOST_NS * 256.0:
         return MOST_NS
     whole, part, n = weight >> 8, weight & 255, nb.int64(ns)
@@ -111,7 +119,10 @@ def fold(
     bucket: of the wait's length, or NO_BUCKET. lengths (n, 2) i64: row << 16 | bucket + 32768, and weight; length_table
     and length_used as for the rows.
     """
-    h = _mix(_mix(_mix(_mix(_mix(_mix(nb.uint64(0), w0), w1), w2), w6), w7), w8)
+    # products that do not wait for one another; each word has a factor of its own
+    h = (w0 * nb.uint64(_FACTORS[0])) ^ (w1 * nb.uint64(_FACTORS[1])) ^ (w2 * nb.uint64(_FACTORS[2]))
+    h += (w6 * nb.uint64(_FACTORS[3])) ^ (w7 * nb.uint64(_FACTORS[4])) ^ (w8 * nb.uint64(_FACTORS[5]))
+    h = _mix(h >> nb.uint64(29), h)
     h ^= h >> nb.uint64(32)
     mask = nb.uint64(table.shape[0] - 1)
     slot = nb.int64(h & mask)
@@ -216,8 +227,10 @@ def drain(
                 break
             value, runnable = data[word + 5], data[word + 6]
             weight = max(nb.int64(data[word + 10] & nb.uint64(0xFFFFFFFF)), WEIGHT_ONE)
-            times = weight / WEIGHT_ONE
-            spread = times * (times - 1.0)  # how far a record that was sent with probability 1/times scatters
+            spread = 0.0  # how far a record that was sent with probability 1/times scatters
+            if weight != WEIGHT_ONE:
+                times = weight / WEIGHT_ONE
+                spread = times * (times - 1.0)
             if (
                 fold(
                     w0,
