@@ -138,6 +138,7 @@ class Watch:
             ready, _, _ = select.select(wakers, [], [], max(timeout, 0))
             backlog = self._backlog()
             self._books.turn()
+            self._name_chains()
             self._pump()
             if self._probes is not None and self._probes.ring is not None and self._thrift.alarmed(self._probes.ring):
                 self._account(urgent=True)

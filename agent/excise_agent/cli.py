@@ -74,6 +74,9 @@ def may_trace(status: Path = Path("/proc/self/status")) -> bool:
     return bool(held >> 21 & 1) or (held >> 38 & 3) == 3
 
 
+MIN_WINDOW_S = 1.0
+
+
 class Rate(click.FloatRange):
     """A number of the range: NaN, which compares with nothing, is none."""
 
@@ -130,6 +133,10 @@ def attach(
     sudo excise attach --pid 4242 --duration 1h --summaries run.summaries --window 10s
     """
     check_outputs(record, summaries, **outputs)
+    if window < MIN_WINDOW_S:
+        raise CliError(f"--window is at least {MIN_WINDOW_S:g}s: totals are settled once a second")
+    if summaries == "-":
+        raise CliError("--summaries wants a file: they are binary, and the table goes to standard output")
     if not may_trace():  # before the imports: they compile, and need a cache folder that such a user may lack
         raise CliError(
             f"attaching needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE: sudo excise attach --pid {pid}",

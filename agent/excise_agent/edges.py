@@ -101,26 +101,10 @@ def edge_of(tids: NDArray[np.uint32], v: NDArray[np.void], now_ns: int, phase: i
     open_runnable_ns = np.where(alive & (state == RUNNABLE), elapsed, waiting_for_cpu)
     unsure_ns = np.where((state == RUNNING) & (v["in_ns"] == 0) & ((v["flags"] & THREAD_SNAPSHOT) != 0), elapsed, 0)
     keep = alive & (state != RUNNING) & (elapsed > 0) & (v["weight"] > 0)
-    w = v[keep]
-    keys = np.zeros((len(w), 6), np.uint64)
-    keys[:, 0] = (
-        np.uint64(REC_WAIT)
-        | state[keep].astype(np.uint64) << np.uint64(8)
-        | (w["wait_flags"].astype(np.uint64) & np.uint64(0xFF)) << np.uint64(16)
-        | w["fd_class"].astype(np.uint64) << np.uint64(24)
-        | tids[keep].astype(np.uint64) << np.uint64(32)
-    )
-    keys[:, 1] = w["pid"].astype(np.uint64)
-    keys[:, 2] = (
-        w["syscall"].view(np.uint16).astype(np.uint64)
-        | w["port"].astype(np.uint64) << np.uint64(16)
-        | w["fd"].astype(np.uint64) << np.uint64(32)
-    )
-    keys[:, 3] = w["stack"]
-    keys[:, 5] = w["ip"]
-    sums = np.zeros((len(w), 3), np.int64)
-    sums[:, 1] = in_state[keep] * w["weight"] // WEIGHT_ONE
-    sums[:, 2] = waiting_for_cpu[keep] * w["weight"] // WEIGHT_ONE
+    sums = np.zeros((int(keep.sum()), 3), np.int64)
+    sums[:, 1] = in_state[keep] * v["weight"][keep] // WEIGHT_ONE
+    sums[:, 2] = waiting_for_cpu[keep] * v["weight"][keep] // WEIGHT_ONE
+    keys = wait_keys(tids[keep], v[keep])
     return Edge(
         now_ns,
         tids,
@@ -136,6 +120,27 @@ def edge_of(tids: NDArray[np.uint32], v: NDArray[np.void], now_ns: int, phase: i
         closed_ns,
         v,
     )
+
+
+def wait_keys(tids: NDArray[np.uint32], v: NDArray[np.void]) -> NDArray[np.uint64]:
+    """The waits that threads are in, by the kernel's map (THREAD_DTYPE (n,)), as keys of folded rows (n, 6)."""
+    keys = np.zeros((len(v), 6), np.uint64)
+    keys[:, 0] = (
+        np.uint64(REC_WAIT)
+        | np.minimum(v["state"], v["state_ns"].shape[1] - 1).astype(np.uint64) << np.uint64(8)
+        | (v["wait_flags"].astype(np.uint64) & np.uint64(0xFF)) << np.uint64(16)
+        | v["fd_class"].astype(np.uint64) << np.uint64(24)
+        | tids.astype(np.uint64) << np.uint64(32)
+    )
+    keys[:, 1] = v["pid"].astype(np.uint64)
+    keys[:, 2] = (
+        v["syscall"].view(np.uint16).astype(np.uint64)
+        | v["port"].astype(np.uint64) << np.uint64(16)
+        | v["fd"].astype(np.uint64) << np.uint64(32)
+    )
+    keys[:, 3] = v["stack"]
+    keys[:, 5] = v["ip"]
+    return keys
 
 
 def open_row(pid: int, tid: int, state: int, ns: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

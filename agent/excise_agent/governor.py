@@ -19,7 +19,8 @@ _AGENT_MEAN_S = 8.0  # what the agent costs is judged over so long: it names wha
 _MARGIN = 0.93  # of the budget is aimed at: what is measured is noisy
 _REPAY_S = 4.0  # a debt is paid back over so long
 _SAVED_S = 2.0  # thrift is carried forward for so long
-_LEAST_SHARE = 0.25  # of the budget: what the levers act on is not pressed below that, however dear our processes are
+_NOT_WORTH = 0.1  # of the budget
+_LEAST_SHARE = 0.4  # of the budget: what the levers act on is not pressed below that, however dear our processes are
 _CLIMB_STEPS = 3
 _LEAST_INTERVAL_NS = 500_000_000  # shorter ones say what we just did, and not what it costs
 _PATIENCE_S, _MOST_PATIENCE_S = 2.0, 64.0
@@ -163,10 +164,12 @@ class Governor:
     def _go_down(self, spent: Spent, allowed: float) -> None:
         if self._climbed and self._since_s < 2 * _PATIENCE_S:  # it was too early
             self._patience_s = min(2 * self._patience_s, _MOST_PATIENCE_S)
-        for i in range(self.at + 1, len(LADDER)):
-            if self._cost_at(i, spent) <= 0.9 * allowed or i == len(LADDER) - 1:
-                self._move(i)
-                return
+        costs = [self._cost_at(i, spent) for i in range(self.at, len(LADDER))]
+        # no lower than helps: what a step would still save must be worth what is not seen then
+        least = min(costs) + _NOT_WORTH * self.budget_cores(spent.target_ns / spent.wall_ns)
+        down = next(i for i, cost in enumerate(costs) if cost <= max(0.9 * allowed, least))
+        if down:
+            self._move(self.at + down)
 
     def _climb(self, spent: Spent, allowed: float) -> None:
         for i in range(max(self.at - _CLIMB_STEPS, 0), self.at):

@@ -34,6 +34,7 @@ class _Seen:
     state: int = OTHER  # the wait that it was last seen in
     slices: int = -1  # how often it had run then; -1 not known
     ended: tuple[int, int, int] | None = None  # when, running, runnable
+    last: tuple[int, int, int] | None = None  # the same, when it was last seen alive
 
 
 @dataclass(slots=True)
@@ -58,16 +59,26 @@ class PhasedWindow:
                 seen.state, seen.slices = int(edge.states[i]), counts[2]
             self._threads[key] = seen
 
-    def end_phase(self, edge: Edge, sched: Scheds, phase_ns: int) -> None:
-        """What was seen in a phase of this length, which ends at this edge."""
+    def end_phase(self, edge: Edge, sched: Scheds, phase_ns: int) -> tuple[list[int], list[int]]:
+        """What was seen in a phase of this length, which ends at this edge.
+
+        Returns indices of threads that were blocked all through: in the wait that the kernel's map has (its stack
+        included), and in one that nobody has walked.
+        """
+        same: list[int] = []
+        unknown: list[int] = []
         for i, key in enumerate(edge.keys()):
             seen = self._thread(key, edge, i)
             slices = sched[key][2] if key in sched else -1
+            if key in sched:
+                seen.last = edge.now_ns, *sched[key][:2]
             if edge.stale[i]:  # it did not switch in this phase: it ran all the time, or was blocked
+                still = slices >= 0 and slices == seen.slices
                 blocked = self._still_blocked(key, seen, slices)
                 delta = np.zeros(_STATES, np.int64)
                 if blocked is not None:
                     delta[blocked] = phase_ns
+                    (same if still and edge.values["weight"][i] else unknown).append(i)
             else:
                 delta = edge.state_ns[i] - seen.closed
                 state = int(edge.states[i])
@@ -78,6 +89,11 @@ class PhasedWindow:
             seen.closed = edge.closed_ns[i].copy()
             delta[list(_NOT_BLOCKED)] = 0
             seen.phases.append(np.maximum(delta, 0))
+        return same, unknown
+
+    def looked_at_again(self, key: ThreadKey) -> None:
+        """The kernel's map has a new entry for it, whose sums begin at zero."""
+        self._threads[key].closed[:] = 0
 
     def bury(self, key: ThreadKey, edge: Edge, i: int) -> None:
         """A thread that has ended: the scheduler's counts at its exit are the kernel map's; those last seen without."""
@@ -91,9 +107,12 @@ class PhasedWindow:
     def close(self, edge: Edge, sched: Scheds) -> NDArray[np.void]:
         """TOTALS_DTYPE (threads,) up to this edge, `se_ns` included."""
         for i, key in enumerate(edge.keys()):
-            if edge.values["end_ns"][i] and key in self._threads and self._threads[key].ended is None:
+            if self._thread(key, edge, i).ended is None and edge.values["end_ns"][i]:
                 self.bury(key, edge, i)
-            self._thread(key, edge, i)
+        here = set(edge.keys())
+        for key, seen in self._threads.items():
+            if seen.ended is None and key not in here:  # it went while it was looked at, and nothing says when
+                seen.ended = seen.last or (seen.born_ns, *seen.begun)
         rows = [row for key, seen in self._threads.items() if (row := self._row(key, seen, edge.now_ns, sched))]
         return np.array(rows, TOTALS_DTYPE)
 

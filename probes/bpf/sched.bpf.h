@@ -179,6 +179,8 @@ static inline void switch_out(struct thread *t, u32 pid, u32 tid, int preempt, u
 #endif
 	if (stack)
 		t->flags |= THREAD_CARRIER;
+	else if (!weight && !(t->flags & THREAD_CARRIER) && p && p->version && python_tstate(p, task))
+		t->flags |= THREAD_CARRIER;     // not walked, but it has a thread state: it runs Python
 	thread_end(t);
 }
 

@@ -24,6 +24,7 @@ from excise.summary import ALL_STATES, CLASS_NAMES, Histogram, Span, Summary, Su
 RUNNING = KERNEL_STATES.index("running")
 STACKS: Final = 50  # kept of a window, when nothing else is asked for
 _NS2_PER_US2: Final = 1e6
+_Cell = tuple[int, int, int]  # id of the process, class, state
 _MODES: Final = (STATE_ID["running_user"], STATE_ID["running_kernel"])
 _HOST: Final[tuple[str, ...]] = (
     "cpu_ns", "throttled_ns", "rss_bytes", "disk_read_bytes", "disk_write_bytes", "net_in_bytes", "net_out_bytes",
@@ -88,16 +89,11 @@ def summarize(window: Window, most_stacks: int = 4 * STACKS) -> Summary:
         span=Span(start_wall_ns, end_wall_ns, window.start_ns, window.end_ns),
     )
     ids = _processes(builder, window)
-    _cells(builder, found, ids, header.rate_hz > 0)
+    cells = _cells(builder, found, ids, header.rate_hz > 0)
     _errors(builder, found)
     _helpers(builder, found, window, ids)
     _lengths(builder, found, ids)
-    for cell in found.cells[:most_stacks]:
-        pid, _, carrier = found.whose[int(cell["whose"])]
-        if carrier:
-            name, state = CLASS_NAMES[int(cell["class_"])], STATES[int(cell["state"])]
-            frames = window.known.stack(int(cell["stack"]))
-            builder.stack(ids[pid], name, state, frames, float(cell["ns"]), int(cell["count"]))
+    _stacks(builder, window, ids, cells, most_stacks)
     return builder.build(
         kpis=_kpis(found, header.host),
         quality=_quality(found),
@@ -128,7 +124,8 @@ def _by_process(found: Accounted, ids: Mapping[int, int]) -> tuple[NDArray[np.in
     return np.array(of_thread, np.int64), list(ids.values())
 
 
-def _cells(builder: SummaryBuilder, found: Accounted, ids: Mapping[int, int], sampled: bool) -> None:
+def _cells(builder: SummaryBuilder, found: Accounted, ids: Mapping[int, int], sampled: bool) -> dict[_Cell, float]:
+    """ns by (process, class, state)."""
     of_thread, processes = _by_process(found, ids)
     of_runs = running_variances(found.on_cpu)
     ours = of_thread >= 0
@@ -143,12 +140,34 @@ def _cells(builder: SummaryBuilder, found: Accounted, ids: Mapping[int, int], sa
             np.add.at(variance[:, STATE_ID[name]], of_thread[ours], found.wait_variances[ours, kernel_state])
     running = np.zeros(len(STATES), bool)
     running[list(_MODES)] = True
+    out: dict[_Cell, float] = {}
     for process, state, class_ in np.argwhere(ns >= 0.5).tolist():
         unknown = running[state] and not (sampled and found.sampled)
         builder.cell(
             processes[process], CLASS_NAMES[class_], STATES[state], float(ns[process, state, class_]),
             None if unknown else float(variance[process, state, class_]) / _NS2_PER_US2,
         )
+        out[processes[process], class_, state] = float(ns[process, state, class_])
+    return out
+
+
+def _stacks(
+    builder: SummaryBuilder, window: Window, ids: Mapping[int, int], cells: Mapping[_Cell, float], most: int
+) -> None:
+    """The heaviest. Where samples of one process stand for the time of others too, its cells have less time than its
+    stacks: those are brought down to it, and the others' time stays without a stack."""
+    found = window.found
+    heaviest = [cell for cell in found.cells if found.whose[int(cell["whose"])][2]][:most]
+    keys = [(ids[found.whose[int(c["whose"])][0]], int(c["class_"]), int(c["state"])) for c in heaviest]
+    sums: dict[_Cell, float] = {}
+    for key, cell in zip(keys, heaviest, strict=True):
+        sums[key] = sums.get(key, 0.0) + float(cell["ns"])
+    for key, cell in zip(keys, heaviest, strict=True):
+        share = min(cells.get(key, 0.0) / sums[key], 1.0)
+        if share > 0:
+            frames = window.known.stack(int(cell["stack"]))
+            ns = float(cell["ns"]) * share
+            builder.stack(key[0], CLASS_NAMES[key[1]], STATES[key[2]], frames, ns, int(cell["count"]))
 
 
 def _errors(builder: SummaryBuilder, found: Accounted) -> None:

@@ -97,6 +97,21 @@ def test_a_thread_that_sleeps_throughout_is_known_without_a_switch(observe: Obse
         seen = observe(target.pid, 3.0, governor=Pinned(None, pinned=PHASES))
     main: Any = seen.totals()[target.pid]  # it joins the thread that spins
     assert int(main["state_ns"][KERNEL_STATE_ID["lock"]]) == int(main["lifetime_ns"]) > 0
+    stacks = [[name for name, _ in seen.named(row)] for row in seen.rows(target.pid)]
+    assert stacks and all("Thread.join" in stack for stack in stacks)
+
+
+def test_short_lived_children_have_their_own_lifetimes_in_phases(observe: Observe) -> None:
+    """One child at a time: together they cannot have lived longer than the window."""
+    with Dialogue("tree.py", "forks") as target:
+        target.hear()
+        seen = observe(target.pid, 30, stop=target.done_after_go(), governor=Pinned(None, pinned=PHASES))
+        cpu_ns = {int(pid): ns for pid, ns in target.told["cpu_ns"].items()}
+    children = [row for row in seen.totals().values() if int(row["pid"]) in cpu_ns]
+    assert len(children) == len(cpu_ns)
+    assert sum(int(row["lifetime_ns"]) for row in children) < 1.05 * seen.span_ns
+    ran = sum(seen.ns(int(row["tid"]), "running") for row in children)
+    assert ran == pytest.approx(sum(cpu_ns.values()), rel=0.05)
 
 
 def test_without_a_budget_every_record_stands_for_itself(observe: Observe) -> None:

@@ -116,6 +116,28 @@ def test_a_thread_that_ends_counts_to_its_end() -> None:
     assert row["sched_running_ns"] == -1
 
 
+def test_a_thread_that_was_born_and_ended_between_two_looks_counts_to_its_end() -> None:
+    w = PhasedWindow(lambda *_: None)
+    w.open(edge_of(np.zeros(0, np.uint32), np.zeros(0, THREAD_DTYPE), 1000 * MS, 1), {})
+    last = edge(2000 * MS, 1, phase=1, born_ns=1100 * MS, end_ns=1102 * MS, end_exec_ns=1 * MS)
+    (row,) = w.close(last, {})
+    assert row["lifetime_ns"] == 2 * MS
+
+
+def test_a_thread_that_leaves_the_map_untold_counts_to_when_it_was_last_seen() -> None:
+    w = window(state=SLEEP)
+    w.end_phase(edge(1300 * MS, 2, phase=1), {KEY: (60 * MS, 10 * MS, 5)}, 50 * MS)
+    (row,) = w.close(edge_of(np.zeros(0, np.uint32), np.zeros(0, THREAD_DTYPE), 2000 * MS, 3), {})
+    assert row["lifetime_ns"] == 300 * MS
+
+
+def test_waits_that_go_on_are_told_apart_from_those_that_nobody_walked() -> None:
+    w = window(state=SLEEP)
+    still = edge(1200 * MS, 2, phase=1, weight=256)
+    assert w.end_phase(still, {KEY: (50 * MS, 10 * MS, 4)}, 50 * MS) == ([0], [])
+    assert w.end_phase(still, {KEY: (60 * MS, 10 * MS, 9)}, 50 * MS) == ([], [0])
+
+
 def test_a_thread_that_is_born_counts_from_its_birth() -> None:
     w = PhasedWindow(lambda *_: None)
     none = edge_of(np.zeros(0, np.uint32), np.zeros(0, THREAD_DTYPE), 1000 * MS, 1)

@@ -103,7 +103,7 @@ class Recording:
             raise RecordingError(f"{self.path}: {error.strerror or error}") from error
         match = _FIRST_LINE.fullmatch(line)
         if match is None:
-            raise RecordingError(f"{self.path} is not an Excise recording")
+            raise RecordingError(f"{self.path} is not an Excise recording (excise dump reads summaries too)")
         if int(match[1]) > VERSION:
             raise RecordingError(
                 f"{self.path} is from a newer version of Excise (format {int(match[1])}, this one reads up "
