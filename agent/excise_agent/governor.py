@@ -125,12 +125,12 @@ class Governor:
         if self.budget_ratio is not None:
             budget = self.budget_cores(target_cores)
             allowed = max(_MARGIN * budget - _FIXED_AGENT_CORES, _LEAST_SHARE * budget)
-            for i, step in enumerate(LADDER):
-                self.at = i
-                switching = switches_hz * _FULL_SWITCH_NS / 1e9 * _switch_factor(step)
-                sampling = samples_hz * sample_cost_ns / 1e9 * step.rate_ratio
-                if switching + sampling <= allowed:
-                    break
+            costs = [
+                switches_hz * _FULL_SWITCH_NS / 1e9 * _switch_factor(step)
+                + samples_hz * sample_cost_ns / 1e9 * step.rate_ratio
+                for step in LADDER
+            ]
+            self.at = _first_affordable(costs, allowed, budget)
         return self.step
 
     def account(self, spent: Spent, urgent: bool = False) -> Step:
@@ -153,7 +153,7 @@ class Governor:
         left = max(_MARGIN * budget - self._agent_cores, _LEAST_SHARE * budget)
         cost = spent.levers_ns / spent.wall_ns
         self._owed_ns = max(self._owed_ns + (cost - left) * spent.wall_ns, -left * _SAVED_S * 1e9)
-        allowed = max(left - self._owed_ns / 1e9 / _REPAY_S, left / 4)
+        allowed = max(left - self._owed_ns / 1e9 / _REPAY_S, left / 2)
         before = self._known.get(self.at)
         self._known[self.at] = cost if before is None else (before[0] + cost) / 2, self._now_s
         if cost > allowed:
@@ -165,9 +165,7 @@ class Governor:
         if self._climbed and self._since_s < 2 * _PATIENCE_S:  # it was too early
             self._patience_s = min(2 * self._patience_s, _MOST_PATIENCE_S)
         costs = [self._cost_at(i, spent) for i in range(self.at, len(LADDER))]
-        # no lower than helps: what a step would still save must be worth what is not seen then
-        least = min(costs) + _NOT_WORTH * self.budget_cores(spent.target_ns / spent.wall_ns)
-        down = next(i for i, cost in enumerate(costs) if cost <= max(0.9 * allowed, least))
+        down = _first_affordable(costs, 0.9 * allowed, self.budget_cores(spent.target_ns / spent.wall_ns))
         if down:
             self._move(self.at + down)
 
@@ -194,6 +192,12 @@ class Governor:
         """Whether this step cost more than is allowed when it was last taken, a moment ago."""
         known = self._known.get(index)
         return known is not None and self._now_s - known[1] < _REMEMBERED_S and known[0] > allowed
+
+
+def _first_affordable(costs: list[float], allowed: float, budget: float) -> int:
+    """Of the costs of steps; no lower than helps: what is still saved must be worth what is not seen then."""
+    least = min(costs) + _NOT_WORTH * budget
+    return next(i for i, cost in enumerate(costs) if cost <= max(allowed, least))
 
 
 def _switch_factor(step: Step) -> float:

@@ -15,13 +15,13 @@ class Plan:
     starts: int = 5
     cold: bool = True
     block_s: float = 2.0
-    blocks: int = 10
+    blocks: int = 8
     switch_blocks: int = 60
     switch_s: float = 0.2
     threads: tuple[int, ...] = (1, 10, 50, 100, 500)
     processes: tuple[int, ...] = (1, 10, 30, 100)
     growth_s: float = 3.0
-    growth_rounds: int = 2
+    growth_rounds: int = 1
     burst_s: float = 10.0
     bursts: int = 2
     shares_s: float = 3.0
