@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from excise.names import LEAST_BUDGET_CORES
+
 DEFAULT_BUDGET_RATIO = 0.01  # of the target's CPU time
-LEAST_BUDGET_CORES = 0.005  # a target that sleeps is still watched
 
 _UNWALKED = 0.35  # what a switch costs that is not walked, of one that is: 0.7 of 2 us, Python 3.11, 18 frames
 _FULL_SWITCH_NS = 2500  # of a watched switch with its wakings, before any was measured

@@ -87,3 +87,6 @@ STATE_ID: Final = {name: i for i, name in enumerate(STATES)}
 KERNEL_STATE_ID: Final = {name: i for i, name in enumerate(KERNEL_STATES)}
 DROP_ID: Final = {name: i for i, name in enumerate(DROPS)}
 FD_CLASS_ID: Final = {name: i for i, name in enumerate(FD_CLASSES)}
+
+LEAST_BUDGET_CORES: Final = 0.005
+"""What our own cost may be beside a target that uses hardly any CPU, in CPUs: it is still watched."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from excise.exporters._labels import printable
 from excise.exporters._units import NOT_MEASURED, cores, duration, percent, plural, ratio, size
-from excise.names import STAGES
+from excise.names import LEAST_BUDGET_CORES, STAGES
 from excise.report import Report
 
 Fact = tuple[str, str]
@@ -78,7 +78,7 @@ def quality_facts(report: Report) -> list[Fact]:
     facts.append(("unattributed", _unattributed_words(report)))
     facts.append(("schedstat", _closure_words(report)))
     facts.append(("own cost", _cost_words(report.overhead)))
-    if governed := _governor_words(report.overhead.get("governor")):
+    if governed := _governor_words(report):
         facts.append(("seen", governed))
     return facts
 
@@ -139,8 +139,9 @@ def _cost_words(overhead: dict[str, Any]) -> str:
     )
 
 
-def _governor_words(governor: dict[str, Any] | None) -> str:
-    """What was left out to keep within the budget, and for how long."""
+def _governor_words(report: Report) -> str:
+    """What was left out to keep within the budget, for how long, and whether that was enough."""
+    governor = report.overhead.get("governor")
     if not governor:
         return ""
     budget = governor.get("budget_ratio")
@@ -148,5 +149,10 @@ def _governor_words(governor: dict[str, Any] | None) -> str:
     words = ", ".join(
         printable(name) if len(steps) == 1 else f"{printable(name)} for {duration(ns)}" for name, ns in steps
     )
-    limit = "no budget set" if budget is None else f"budget {percent(budget)} of the target's CPU"
+    if budget is None:
+        return f"{words or 'everything'} (no budget set)"
+    parts = [report.overhead.get(f"{part}_cpu_ratio") for part in ("agent", "bpf", "tick")]
+    cost, target_ns = sum(part or 0 for part in parts), report.overhead.get("target_cpu_ns") or 0
+    kept = cost <= budget or cost * target_ns <= LEAST_BUDGET_CORES * report.duration_ns
+    limit = f"budget {percent(budget)} of the target's CPU" + ("" if kept else f", not kept: {percent(cost)}")
     return f"{words or 'everything'} ({limit})"
