@@ -154,5 +154,5 @@ def _governor_words(report: Report) -> str:
     parts = [report.overhead.get(f"{part}_cpu_ratio") for part in ("agent", "bpf", "tick")]
     cost, target_ns = sum(part or 0 for part in parts), report.overhead.get("target_cpu_ns") or 0
     kept = cost <= budget or cost * target_ns <= LEAST_BUDGET_CORES * report.duration_ns
-    limit = f"budget {percent(budget)} of the target's CPU" + ("" if kept else f", not kept: {percent(cost)}")
+    limit = f"budget {percent(budget)} of the target's CPU" + ("" if kept else f", not kept: {100 * cost:.2f} %")
     return f"{words or 'everything'} ({limit})"
