@@ -172,7 +172,10 @@ def test_sizes_are_in_powers_of_1024() -> None:
     assert [size(b) for b in (None, 0, 1023, 1024, 5 << 30)] == ["-", "0 B", "1023 B", "1.00 KiB", "5.00 GiB"]
 
 
-@pytest.mark.parametrize(("agent", "words"), [(0.006, "(budget 1.0 % of the target's CPU)"), (0.02, "not kept: 2.30 %")])
+WITHIN = "(budget 1.0 % of the target's CPU)"
+
+
+@pytest.mark.parametrize(("agent", "words"), [(0.006, WITHIN), (0.02, "not kept: 2.30 %")])
 def test_a_budget_that_was_not_kept_is_said(agent: float, words: str) -> None:
     cost = {"agent_cpu_ratio": agent, "bpf_cpu_ratio": 0.003, "tick_cpu_ratio": None, "target_cpu_ns": 20 * 10**9}
     governor = {"budget_ratio": 0.01, "step": "everything", "steps_ns": {"everything": 10**10}}
