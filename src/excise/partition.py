@@ -173,8 +173,9 @@ class Partition:
         if whole is None:
             return [None] * len(running)
         known = {name: round(v) for name in _SHARED if isinstance(v := whole.values.get(name), (int, float))}
+        rest = {**whole.values, **dict.fromkeys(known, 0)}
         return [
-            Cost(whole.start_ns, whole.end_ns, {**whole.values, **dict.fromkeys(known, 0), **mine, "target_cpu_ns": used})
+            Cost(whole.start_ns, whole.end_ns, {**rest, **mine, "target_cpu_ns": used})
             for mine, used in zip(_share(known, running), running, strict=True)
         ]
 
