@@ -117,6 +117,7 @@ class Watch:
         root = self._targets.process(options.pid)
         self._comm = root.comm if root else ""
         self._send_header()
+        self._send_definitions()
         now = self._begin_window()
         self._start_ns = now
         self._next_batch_ns = now + BATCH_NS
@@ -185,20 +186,48 @@ class Watch:
             self._close_window()
         return True
 
-    def add(self, pids: Iterable[int]) -> None:
-        """More trees, from here on: the window ends, the next one has them from its beginning. Raises OSError."""
+    def add(self, pids: Iterable[int]) -> int:
+        """More trees, from here on: the window ends, the next one has them from its beginning. When, CLOCK_MONOTONIC.
+        Raises OSError."""
         new: list[int] = []
         for pid in pids:
             new += self._targets.add_tree(pid)
-        if new:
-            self._name_chains()
-            self._names.preload(new)
-            self._close_window(without=new)
+        self._name_chains()
+        self._names.preload(new)
+        return self._close_window(without=new).edge.now_ns
 
-    def set_rate(self, rate_hz: float) -> None:
-        """Samples as often, from the next window on, which begins now."""
-        self._close_window(rate_hz=rate_hz)
+    def set_rate(self, rate_hz: float) -> int:
+        """Samples as often, from the next window on, which begins now, CLOCK_MONOTONIC."""
+        now_ns = self._close_window(rate_hz=rate_hz).edge.now_ns
         self._send_header()
+        return now_ns
+
+    def set_budget(self, ratio: float | None) -> None:
+        """Of the target's CPU time, from now on; None: no limit."""
+        self._governor.budget_ratio = ratio
+
+    @property
+    def start_ns(self) -> int:
+        """When the first window began, CLOCK_MONOTONIC."""
+        return self._start_ns
+
+    @property
+    def rate_hz(self) -> float:
+        """Samples a second and CPU that were asked for."""
+        return self._timers.rate_hz
+
+    @property
+    def names_ratio(self) -> float:
+        """How full the tables are of what has got a name: they only grow."""
+        return self._interner.fill_ratio
+
+    def pids(self) -> list[int]:
+        """Processes that are watched and live."""
+        return self._targets.pids()
+
+    def overhead_now(self) -> dict[str, Any]:
+        """What it has cost since the start."""
+        return self.overhead | self._thrift.overhead(self._target_ns)
 
     def edge(self) -> int:
         """Ends a window now, so that a part of the stream can begin or end here. CLOCK_MONOTONIC, ns."""
@@ -207,7 +236,7 @@ class Watch:
     def finish(self, reason: str) -> None:
         """Ends the last window and the stream."""
         self._close_window(reopen=False)
-        self.overhead |= self._thrift.overhead(self._target_ns)
+        self.overhead = self.overhead_now()
         self._send_end(reason)
 
     def close(self) -> None:
@@ -299,10 +328,13 @@ class Watch:
     # -- items
 
     def _send(self, item: Item) -> None:
+        self._send_definitions()
+        self._sink(item)
+
+    def _send_definitions(self) -> None:
         new = self._interner.flush()
         if new is not None:
             self._sink(new)
-        self._sink(item)
 
     def _send_header(self) -> None:
         self._wall_offset_ns = time.time_ns() - (now_ns := time.monotonic_ns())

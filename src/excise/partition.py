@@ -24,7 +24,7 @@ _PATIENCE: Final = 2  # windows without a thread, until a process is taken to be
 
 @dataclass(eq=False)
 class Part:
-    """`pids`: whose stream it is; children of these join by themselves, those that end leave.
+    """`pids`: whose stream it is; children of these join by themselves (if `children`), those that end leave.
 
     sink: takes the items. target, host: of its header. sample(pids, start_ns, end_ns): what the host says of them
     over a window; None: nothing.
@@ -35,6 +35,8 @@ class Part:
     target: dict[str, Any]
     host: dict[str, Any]
     sample: Callable[[list[int], int, int], HostSample | None] = lambda *_: None
+    children: bool = True
+    exclusive: bool = True  # a process is of one such part only; others overlap with them
     _absent: dict[int, int] = field(default_factory=dict)
 
     def notice(self, present: set[int]) -> None:
@@ -66,6 +68,13 @@ class Partition:
     def parts(self) -> tuple[Part, ...]:
         return tuple(self._parts)
 
+    def move(self, pids: set[int], to: Part) -> None:
+        """These are of this part from here on, and of none of those that are told apart from it."""
+        for part in self._parts:
+            if part is not to and part.exclusive and to.exclusive:
+                part.pids -= pids
+        to.pids |= pids
+
     def process(self, pid: int) -> Process | None:
         """As it was defined last."""
         return self._processes.get(pid)
@@ -79,11 +88,15 @@ class Partition:
                 return found
             found |= more
 
-    def add(self, part: Part) -> None:
-        """From here on. It is told what has been defined so far. ValueError: the stream has no header yet."""
+    def add(self, part: Part, now_ns: int) -> None:
+        """From here on, CLOCK_MONOTONIC. It is told what has been defined so far. ValueError: the stream has no header
+        yet."""
         if self.header is None:
             raise ValueError("the stream has no header")
-        part.sink(self._header_of(part, self.header))
+        began = self._header_of(part, self.header)
+        part.sink(
+            replace(began, start_wall_ns=now_ns + began.start_wall_ns - began.start_mono_ns, start_mono_ns=now_ns)
+        )
         ours = part.pids
         part.sink(
             Definitions(
@@ -130,17 +143,30 @@ class Partition:
         for process in item.processes:
             known = self._processes.get(process.pid)
             self._processes[process.pid] = process
-            for part in self._parts:
-                if known is not None and known.start_ns != process.start_ns:
+            if known is not None and known.start_ns != process.start_ns:
+                for part in self._parts:
                     part.pids.discard(process.pid)  # the number is another process's now
-                if process.parent in part.pids and not self._is_elsewhere(process.pid):
-                    part.pids.add(process.pid)
+        self._join(item.processes)
         self._threads |= {t.tid: t for t in item.threads}
         for part in self._parts:
             processes = [p for p in item.processes if p.pid in part.pids]
             threads = [t for t in item.threads if t.pid in part.pids]
             if item.frames or item.stacks or processes or threads:
                 part.sink(Definitions(item.frames, item.stacks, processes, threads))
+
+    def _join(self, processes: list[Process]) -> None:
+        """Those whose parent is of a part, whatever their order. Parts may overlap: a child joins all that have its
+        parent."""
+        left = [p for p in processes if not self._is_elsewhere(p.pid)]
+        while left:
+            joined = False
+            for part in self._parts:
+                for process in left if part.children else ():
+                    if process.parent in part.pids and process.pid not in part.pids:
+                        part.pids.add(process.pid)
+                        joined = True
+            if not joined:
+                return
 
     def _is_elsewhere(self, pid: int) -> bool:
         return any(pid in part.pids for part in self._parts)
@@ -159,6 +185,9 @@ class Partition:
         running = [int(item.rows["state_ns"][mask, RUNNING].sum()) for mask in masks]
         costs = self._take_costs(running)
         for part, mask, cost in zip(self._parts, masks, costs, strict=True):
+            if not mask.any():  # it has ended, or has not begun
+                part.notice(present)
+                continue
             if cost is not None:
                 part.sink(cost)
             sample = part.sample(sorted(part.pids), item.start_ns, item.end_ns)

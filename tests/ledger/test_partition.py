@@ -19,7 +19,7 @@ WHO = (100, 200, 300)
 def part(partition: Partition, *pids: int, **more: object) -> tuple[Part, list[Item]]:
     seen: list[Item] = []
     made = Part(set(pids), seen.append, {"pid": pids[0]}, {"cpus": 2}, **more)  # type: ignore[arg-type]
-    partition.add(made)
+    partition.add(made, SECOND)
     return made, seen
 
 
@@ -85,6 +85,24 @@ def test_children_join_the_part_of_their_parent_and_no_other() -> None:
     second, _ = part(partition, 200)
     partition.feed(Definitions([], [], [Process(101, 3, "worker", parent=100), Process(102, 4, "w", parent=101)], []))
     assert first.pids == {100, 101, 102} and second.pids == {200}
+
+
+def test_a_child_that_is_named_before_its_parent_joins_too() -> None:
+    partition = begun(Process(100, 1, "python"))
+    only, _ = part(partition, 100)
+    whole, _ = part(partition, 100, exclusive=False)
+    alone, _ = part(partition, 100, exclusive=False, children=False)
+    partition.feed(Definitions([], [], [Process(102, 4, "w", parent=101), Process(101, 3, "worker", parent=100)], []))
+    assert only.pids == whole.pids == {100, 101, 102} and alone.pids == {100}
+
+
+def test_a_process_moves_from_one_part_to_another_and_stays_in_those_that_overlap() -> None:
+    partition = begun(Process(100, 1, "python"), Process(200, 2, "python"))
+    first, _ = part(partition, 100)
+    tap, _ = part(partition, 100, 200, exclusive=False)
+    second, _ = part(partition, 200)
+    partition.move({100}, second)
+    assert first.pids == set() and second.pids == {100, 200} and tap.pids == {100, 200}
 
 
 def test_a_number_that_is_used_again_changes_sides() -> None:
