@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,7 @@ from excise.summary import Summary
 from excise.workload import Workload
 from excise_agent.attach import Options, Watch
 from excise_agent.daemon.observed import Observed
+from excise_agent.daemon.taps import Outlet, Taps, Wish
 from excise_agent.discovery.changes import Found
 
 MOST_NAMES: Final = 0.75  # of the tables of names that only grow: then the watch begins anew
@@ -47,6 +49,7 @@ class Watching:
         self._emit, self._ended, self._notice, self._most = emit, ended, notice, most
         self._observed: dict[Workload, Observed] = {}
         self._partition = Partition()
+        self._taps = Taps(settings.rate_hz, settings.budget_ratio)
 
     @property
     def observed(self) -> tuple[Observed, ...]:
@@ -55,6 +58,18 @@ class Watching:
     def pids(self) -> set[int]:
         """Processes that are watched and live."""
         return set(self.watch.pids()) if self.watch is not None else set()
+
+    def tap(self, wish: Wish, outlet: Outlet) -> bool:
+        """Has the part of the stream that is asked for written there. False: that process is not watched."""
+        if self.watch is None or wish.pid not in self.pids():
+            return False
+        self._taps.open(self.watch, self._partition, wish, outlet)
+        return True
+
+    @property
+    def taps(self) -> int:
+        """How many ask for a part of the stream."""
+        return self._taps.count
 
     # -- what is watched
 
@@ -79,7 +94,12 @@ class Watching:
 
     def turn(self) -> None:
         """What is to be done now; call it after at most `wait_s`."""
-        if self.watch is None or not self.watch.turn():
+        if self.watch is None:
+            return
+        batch = self.watch.turn()
+        if self._taps.count:
+            self._taps.turn(self.watch, self._partition)
+        if not batch:
             return
         for observed in [o for o in self.observed if not o.part.pids]:
             self._end(observed)
@@ -90,7 +110,11 @@ class Watching:
 
     def wait_s(self) -> float | None:
         """How long one may sleep before `turn` has something to do; None: for ever."""
-        return self.watch.wait_s() if self.watch is not None else None
+        if self.watch is None:
+            return None
+        over_ns = self._taps.next_ns
+        wait_s = self.watch.wait_s()
+        return wait_s if over_ns is None else max(min(wait_s, (over_ns - time.monotonic_ns()) / 1e9), 0.0)
 
     def stop(self, reason: str = "interrupted") -> None:
         """Ends the last windows and takes the probes out."""
@@ -100,6 +124,7 @@ class Watching:
         try:
             watch.finish(reason)
         finally:
+            self._taps.close(watch, self._partition, reason)
             watch.close()
             for observed in self.observed:
                 self._end(observed)
