@@ -76,7 +76,7 @@ class Watching:
     def take(self, found: Sequence[Found]) -> None:
         """Watches these too, parents before their children. Raises LoadError or OSError when the probes cannot be put
         on, and watches none of them then."""
-        found = [f for f in found if self._has_room(f.workload)]
+        found = self._those_with_room(found)
         if not found:
             return
         now_ns = self._reach([f.pid for f in found])
@@ -129,13 +129,17 @@ class Watching:
             for observed in self.observed:
                 self._end(observed)
 
-    def _has_room(self, workload: Workload) -> bool:
-        if workload in self._observed or len(self._observed) < self._most:
-            return True
-        if workload not in self.refused:
-            self.refused.add(workload)
-            self._notice(f"{workload.name} is not watched: there are {self._most} workloads already (most_workloads)")
-        return False
+    def _those_with_room(self, found: Sequence[Found]) -> list[Found]:
+        taken = set(self._observed)
+        out = []
+        for f in found:
+            if f.workload in taken or len(taken) < self._most:
+                taken.add(f.workload)
+                out.append(f)
+            elif f.workload not in self.refused:
+                self.refused.add(f.workload)
+                self._notice(f"{f.workload.name} is not watched: there are {self._most} already (most_workloads)")
+        return out
 
     def _reach(self, pids: list[int]) -> int:
         """Has the trees of these processes watched, and ends a window. When, CLOCK_MONOTONIC."""
