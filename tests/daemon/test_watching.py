@@ -47,8 +47,8 @@ class Host:
         self.summaries: dict[str, list[Summary]] = {}
         self.ended: list[str] = []
         self.notices: list[str] = []
-        settings = Settings(99.0, None, WINDOW_S, 50, Rules.load([]))
-        self.watching = Watching(settings, self._emit, self._end, self.notices.append, most)
+        settings = Settings(99.0, None, WINDOW_S, 50, Rules.load([]), most)
+        self.watching = Watching(settings, self._emit, self._end, self.notices.append)
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def _emit(self, observed: Observed, summary: Summary) -> None:

@@ -89,7 +89,7 @@ class Taps:
         )  # fmt: skip
         tap = Tap(wish, part, outlet, time.monotonic_ns() + round(wish.duration_s * 1e9))
         self._open.append(tap)
-        now_ns = self._adjust(watch)
+        now_ns = self.adjust(watch)
         tap.until_ns = now_ns + round(wish.duration_s * 1e9)
         counters.begin(sorted(pids), now_ns)
         outlet.write(start_bytes())
@@ -101,7 +101,7 @@ class Taps:
         over = [t for t in self._open if now_ns >= t.until_ns or t.outlet.closed or not t.part.pids]
         if over:
             self._open = [t for t in self._open if t not in over]
-            self._adjust(watch)
+            self.adjust(watch)
             for tap in over:
                 self._end(tap, partition, watch, "duration" if tap.part.pids else "target exited")
 
@@ -115,7 +115,7 @@ class Taps:
         partition.remove(tap.part)
         tap.end(End(time.monotonic_ns(), reason, {**watch.overhead_now(), "agent": True}))
 
-    def _adjust(self, watch: Watch) -> int:
+    def adjust(self, watch: Watch) -> int:
         """Ends a window, and sees as much as is wanted from here on. When, CLOCK_MONOTONIC."""
         wishes = [tap.wish for tap in self._open]
         budgets = [self.budget_ratio, *(w.budget_ratio for w in wishes)]
