@@ -30,8 +30,8 @@ rule_files: [excise.rules.yml]     # packaging/prometheus: alerts, and the sums 
 in agent mode (or vmagent, Alloy, ...) beside Excise and let it write to the other.
 
 * **Counters** are sums since the agent started, of whole windows (10 s): they grow once a window, so that `rate` wants
-  a range of 40 s or more. Times are integer nanoseconds inside, and printed without loss while below 2^53 ns (104 days):
-  the seconds of all stages and states add up to the summaries' total.
+  a range of 40 s or more. Times are integer nanoseconds inside, and printed without loss while below 2^53 ns
+  (104 days): the seconds of all stages and states add up to the summaries' total.
 * **What is not known is absent**, never 0. A window whose number is not known adds nothing to the number's counter and
   is counted in `excise_unknown_windows_total`. A state that was seen in one stage is 0 in the others.
 * **Errors.** The standard error of a stage's share of time is
@@ -48,12 +48,12 @@ def _bounds() -> str:
     matrix, waits = len(STAGES) * len(STATES), len(STAGES) * (len(LIMITS) + 2)
     return f"""\
 * **Gone workloads.** One that is not watched any more, or had no window for {GAUGES_S:g} s, keeps its counters only, so
-  that the last window is still scraped; after {COUNTERS_S:g} s it has no series. If it comes back it counts from 0,
-  which `rate` and `increase` understand.
+  that the last window is still scraped; after {COUNTERS_S:g} s it has no series. If it comes back it counts from
+  0, which `rate` and `increase` understand.
 * **Series are bounded**: {MOST_WORKLOADS} workloads (`[discovery] most_workloads`), further ones are counted in
-  `excise_windows_unexposed_total`; of each at most {len(STAGES)} stages x {len(STATES)} states = {matrix} series of
-  time, {len(STAGES)} x {len(LIMITS) + 2} = {waits} of waits, {MOST_LIBRARIES} libraries and {MOST_REASONS} reasons (the rest
-  is `(other)`) and some 60 more. A busy server has about 270.
+  `excise_windows_unexposed_total`; of each {len(STAGES)} stages x {len(STATES)} states = {matrix} series of time,
+  {len(STAGES)} x {len(LIMITS) + 2} = {waits} of waits, {MOST_LIBRARIES} libraries and {MOST_REASONS} reasons
+  (the rest is `(other)`) and some 60 more, at most. A busy server has about 270.
 * **Labels** are printable, of at most 128 characters (longer ones end in a digest) and never hold arguments,
   environment or paths of the watched. Two workloads of one name are told apart by kind: `web`, `web (unit)`.
 * **An error's text** is no label, since it may be anything: `excise status` shows it.
