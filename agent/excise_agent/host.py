@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,6 +87,31 @@ def _stat_int(pid: int, tid: int | None, proc: Path, *numbers: int) -> int | Non
         return sum(int(fields[n - 3]) for n in numbers)
     except (ValueError, IndexError):
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStat:
+    """What one read of /proc/PID/stat says of where a process stands."""
+
+    state: str  # one letter; "Z": it has ended and its parent has not yet asked
+    parent: int
+    group: int  # process group; 0: of another pid namespace
+    flags: int  # the kernel's PF_*
+    threads: int
+    start_ns: int  # since boot
+    size_bytes: int  # address space; 0: it has none (a kernel thread, or it has ended)
+
+
+def read_stat(pid: int, proc: Path = PROC) -> ProcessStat | None:
+    """None: gone."""
+    fields = _stat(pid, None, proc)
+    if fields is None:
+        return None
+    try:
+        parent, group, flags, threads, start, size = (int(fields[n - 3]) for n in (4, 5, 9, 20, 22, 23))
+    except (ValueError, IndexError):
+        return None
+    return ProcessStat(fields[0].decode("ascii", "replace"), parent, group, flags, threads, start * NS_PER_TICK, size)
 
 
 def read_start_ns(pid: int, tid: int | None = None, proc: Path = PROC) -> int | None:
