@@ -84,6 +84,8 @@ class ForwardConfig:
     address: str = "127.0.0.1:24224"
     tag: str = "excise.summary"
     shared_key_file: Path | None = None
+    user: str = ""  # "": none; a server asks for it together with the shared key
+    password_file: Path | None = None
     tls: TlsConfig = field(default_factory=TlsConfig)
     timeout_s: float = 10.0
 
@@ -99,6 +101,7 @@ class ClickHouseConfig:
     password_file: Path | None = None
     ca_file: Path | None = None
     timeout_s: float = 10.0
+    stacks: bool = False  # send stacks too: 50 rows a window and workload
 
 
 @dataclass(frozen=True, slots=True)
