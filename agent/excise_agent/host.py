@@ -240,3 +240,12 @@ def children_of(pid: int, proc: Path = PROC) -> list[int]:
 def process_tree(pid: int, proc: Path = PROC) -> list[int]:
     """The process and all its descendants; empty: gone."""
     return [pid, *children_of(pid, proc)] if read_parent(pid, proc) is not None else []
+
+
+def may_trace(status: Path = Path("/proc/self/status")) -> bool:
+    """Whether this process has CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN. True where that cannot be read."""
+    try:
+        held = int(status.read_text().partition("CapEff:")[2].split()[0], 16)
+    except (OSError, ValueError, IndexError):
+        return True
+    return bool(held >> 21 & 1) or (held >> 38 & 3) == 3

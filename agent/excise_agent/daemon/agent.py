@@ -62,7 +62,8 @@ class Agent:
         self._status: AgentStatus | None = None
         self.shipping = Shipping(self.agent, state_dir, lambda: self._status)
         self.shipping.follow(config)
-        self.control = ControlServer(config.agent.runtime_dir / "control.sock", config.agent.group, Asked(self).handlers)
+        handlers = Asked(self).handlers
+        self.control = ControlServer(config.agent.runtime_dir / "control.sock", config.agent.group, handlers)
 
     def state(self) -> dict[str, Any]:
         """How it is, for whoever asks. From this thread."""
@@ -105,11 +106,11 @@ class Agent:
         waits = [self._next_look_s - now, self._next_beat_s - now]
         if (watch_s := self.watching.wait_s()) is not None:
             waits.append(watch_s)
-        if (control_s := self.control.wait_s()) is not None:
+        if (control_s := self.control.timeout_s()) is not None:
             waits.append(control_s)
-        reading, writing = self.control.sockets()
-        ready, _, _ = select.select([self._signals, *reading], writing, [], max(min(waits), 0.0))
-        if self._signals in ready:
+        signals, control = self._signals.fileno(), self.control.fileno()
+        ready, _, _ = select.select([signals, control], [], [], max(min(waits), 0.0))
+        if signals in ready:
             self._signals.drain()
 
     def _turn_watch(self) -> None:
