@@ -9,6 +9,7 @@ from excise_agent._numba_cache import compiled_kernels, pin_numba_cache
 pin_numba_cache()
 
 import math  # noqa: E402
+import os  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -19,6 +20,7 @@ import click  # noqa: E402
 from excise.cli import (  # noqa: E402
     EXIT_PERMISSION,
     EXIT_TARGET,
+    EXIT_USAGE,
     CliError,
     check_outputs,
     cli,
@@ -246,6 +248,63 @@ def doctor(as_json: bool) -> None:
     else:
         render_doctor(capabilities, console())
     sys.exit(exit_code(capabilities))
+
+
+@cli.group("config")
+def config_group() -> None:
+    """Checks and shows the agent's configuration."""
+
+
+_CONFIG_OPTIONS = (
+    click.option("-c", "--config", "file", type=click.Path(path_type=Path), metavar="FILE",
+                 help="Instead of /etc/excise/config.toml; conf.d beside it is read too."),
+    click.option("--set", "words", multiple=True, metavar="KEY=VALUE", help="As if the file said so; again for more."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+)
+
+
+def config_options(function: Any) -> Any:
+    """--config, --set, --json."""
+    for option in reversed(_CONFIG_OPTIONS):
+        function = option(function)
+    return function
+
+
+@config_group.command("check")
+@config_options
+def config_check(file: Path | None, words: tuple[str, ...], as_json: bool) -> None:
+    """Says everything that is wrong with the configuration. Exit code: 0 nothing, 2 something.
+
+    \b
+    excise config check
+    excise config check --config ./config.toml
+    """
+    from excise_agent.config_command import check, check_json, parse_overrides
+
+    files, problems = check(file, os.environ, parse_overrides(words))
+    if as_json:
+        click.echo(check_json(files, problems))
+    else:
+        for problem in problems:
+            click.echo(f"excise: {problem}", err=True)
+        if not problems:
+            click.echo(f"excise: the configuration is good ({', '.join(map(str, files)) or 'defaults only'})")
+    sys.exit(EXIT_USAGE if problems else 0)
+
+
+@config_group.command("show")
+@config_options
+def config_show(file: Path | None, words: tuple[str, ...], as_json: bool) -> None:
+    """Prints what counts, and where each value comes from.
+
+    \b
+    excise config show
+    EXCISE_AGENT_RATE_HZ=49 excise config show --set log.level=debug
+    """
+    from excise_agent.config_command import loaded, parse_overrides, show_json, show_lines
+
+    found = loaded(file, os.environ, parse_overrides(words))
+    click.echo(show_json(found) if as_json else "\n".join(show_lines(found)))
 
 
 def main() -> None:
