@@ -460,6 +460,20 @@ def test_without_descriptors_it_waits_and_does_not_spin(path: Path, server: Cont
     assert client.frames()[-1] == {"reply": {"pong": 7}}
 
 
+def test_nothing_is_left_of_clients_that_came_and_went(path: Path, server: ControlServer, clock: Clock) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(300):
+        client = RawClient(path)
+        turn(server)
+        sent = (pack_frame({"op": "ping"}), pack_frame({"op": "attach", "pid": 1}), b"\0\0", b"junk", b"")[number % 5]
+        client.socket.send(sent)
+        turn(server)
+        client.close()
+        turn(server)
+    assert server.clients == 0 and len(os.listdir("/proc/self/fd")) == before
+    assert not server._clients
+
+
 PIECES = st.lists(st.one_of(
     st.binary(max_size=40),
     st.sampled_from([pack_frame({"op": "ping"}), pack_frame({"op": "attach", "pid": 3}), pack_frame({"op": 1})]),
