@@ -57,11 +57,17 @@ def test_line_ends_of_windows_count_the_same() -> None:
 
 @pytest.mark.parametrize(("text", "line"), [
     ("a = 1\nb = = 2\n", 2), ("a = 1\na = 2\n", 2), ("x = [1,\n2\n", 2), ("\n\n[a\n", 3), ("a = " + "[" * 5000, 1),
+    ("a = " + "9" * 5000, 1),
 ])
 def test_what_is_not_toml_is_refused_with_its_line(text: str, line: int) -> None:
     with pytest.raises(TomlError) as caught:
         parse_toml(text)
     assert caught.value.line == line
+
+
+def test_a_search_that_would_take_for_ever_ends_with_the_lines_that_were_found() -> None:
+    found = lines_of("a = 1\n[t]\nb = [\n" + "[1],\n" * 40_000 + "]\nc = 2\n")
+    assert found == {("a",): 1, ("t",): 2}
 
 
 KEYS = st.sampled_from(["a", "b", '"c d"', "'e'", "f.g", "f.h"])

@@ -6,12 +6,16 @@ has been gathered parses, and each piece is asked which key it sets. Nothing is 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
 from typing import Any, Final, TypeAlias
 
 Place: TypeAlias = tuple[str | int, ...]
 """Where a value stands: ("discovery", "workload", 0, "unit"). Elements of arrays count from 0."""
+
+MAX_TRIED: Final = 1 << 20
+"""Characters that are parsed in search of lines, over and over where an array is long: at most a second or two."""
 
 _POSITION: Final = re.compile(r"(.*) \(at line (\d+), column \d+\)")
 _MAY_END: Final = re.compile(r"""[]}]|\"\"\"|'''""")  # a statement of more than one line ends in one of these
@@ -34,12 +38,23 @@ def parse_toml(text: str) -> dict[str, Any]:
         line = int(found[2]) if found else max(1, len(text.splitlines()))
         raise TomlError(line, found[1] if found else str(error).removesuffix(" (at end of document)")) from error
     except RecursionError as error:
-        raise TomlError(1, "is nested too deeply") from error
+        raise TomlError(1, "it is nested too deeply") from error
+    except ValueError as error:  # Python reads no number of more than 4300 digits
+        raise TomlError(1, "it has a number that is too long") from error
 
 
 def lines_of(text: str) -> dict[Place, int]:
-    """The line, from 1, of each key and table of a text that parses. Of an array's element: where it stands."""
+    """The line, from 1, of each key and table of a text that parses. Of an array's element: where it stands.
+
+    Some places are missing when the search takes more than MAX_TRIED: use that of the table around them.
+    """
     found: dict[Place, int] = {}
+    with contextlib.suppress(_Enough):
+        _search(text, found, _Parser())
+    return found
+
+
+def _search(text: str, found: dict[Place, int], parser: _Parser) -> None:
     table: Place = ()
     lengths: dict[Place, int] = {}  # of the arrays of tables
     piece: list[str] = []
@@ -47,7 +62,7 @@ def lines_of(text: str) -> dict[Place, int]:
         piece.append(line)
         if len(piece) > 1 and not _MAY_END.search(line):
             continue
-        content = _parsed("\n".join(piece))
+        content = parser.parsed("\n".join(piece))
         if content is None:
             continue
         first, head = number - len(piece) + 1, piece[0].lstrip(" \t")
@@ -57,16 +72,28 @@ def lines_of(text: str) -> dict[Place, int]:
                 found.setdefault(table[:depth], first)
         else:
             _note(content, table, first, found)
-            _note_elements(content, table, first, piece, found)
+            _note_elements(content, table, first, piece, found, parser)
         piece = []
-    return found
 
 
-def _parsed(piece: str) -> dict[str, Any] | None:
-    try:
-        return tomllib.loads(piece)
-    except tomllib.TOMLDecodeError:
-        return None
+class _Enough(Exception):  # noqa: N818 - no error: it was searched for long enough
+    pass
+
+
+class _Parser:
+    """Raises _Enough."""
+
+    def __init__(self) -> None:
+        self._left = MAX_TRIED
+
+    def parsed(self, piece: str) -> dict[str, Any] | None:
+        self._left -= len(piece)
+        if self._left < 0:
+            raise _Enough
+        try:
+            return tomllib.loads(piece)
+        except tomllib.TOMLDecodeError:
+            return None
 
 
 def _keys(header: dict[str, Any]) -> list[str]:
@@ -99,14 +126,14 @@ def _note(value: object, place: Place, line: int, found: dict[Place, int]) -> No
 
 
 def _note_elements(
-    content: dict[str, Any], table: Place, first: int, piece: list[str], found: dict[Place, int]
+    content: dict[str, Any], table: Place, first: int, piece: list[str], found: dict[Place, int], parser: _Parser
 ) -> None:
     """An array over several lines: an element stands where the array, closed behind that line, first has it."""
     keys = _keys(content)
     place = (*table, *keys)
     ends: list[int] = []  # how many elements there are behind each line
     for upto in range(1, len(piece)):
-        begun: Any = _parsed("\n".join(piece[:upto]) + "\n]")
+        begun: Any = parser.parsed("\n".join(piece[:upto]) + "\n]")
         for key in keys:
             begun = begun.get(key) if isinstance(begun, dict) else None
         ends.append(len(begun) if isinstance(begun, list) else ends[-1] if ends else -1)

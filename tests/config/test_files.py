@@ -15,7 +15,6 @@ from excise_agent.config.files import MAX_BYTES, is_privileged
 NOBODY = 65534
 
 
-
 def said(path: Path, privileged: bool = False) -> str:
     with pytest.raises(ConfigError) as caught:
         load(path, privileged=privileged)

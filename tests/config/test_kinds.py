@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from excise_agent.config import kinds
+from excise_agent.config import amounts, kinds
+from excise_agent.config.addresses import Address, LoopbackAddress, Url
 from excise_agent.config.kinds import Kind
-from excise_agent.config.load import settings
+from excise_agent.config.words import settings
 
-DURATION = kinds.Duration(0.1, 90 * 86400, "10s")
-SIZE = kinds.Size(1, 10**15, "200MB")
-SHARE = kinds.Share(0.0001, 1)
+DURATION = amounts.Duration(0.1, 90 * 86400, "10s")
+SIZE = amounts.Size(1, 10**15, "200MB")
+SHARE = amounts.Share(0.0001, 1)
 
 
 @pytest.mark.parametrize(("kind", "raw", "value"), [
@@ -25,9 +26,9 @@ SHARE = kinds.Share(0.0001, 1)
     (DURATION, "7 d", 604800.0), (SIZE, "200MB", 200_000_000), (SIZE, "64KiB", 65536), (SIZE, "1.5GB", 1_500_000_000),
     (SHARE, "1%", 0.01), (SHARE, "0.01%", 0.0001), (SHARE, "100%", 1.0), (SHARE, "none", None),
     (kinds.Number(0, 10), 7, 7.0), (kinds.OptionalFile(), "", None), (kinds.OptionalFile(), "/x", Path("/x")),
-    (kinds.Address(), "a.example:1", "a.example:1"), (kinds.Address(), "[2001:db8::1]:5", "[2001:db8::1]:5"),
-    (kinds.LoopbackAddress(), "localhost:0", "localhost:0"), (kinds.LoopbackAddress(), "[::1]:1", "[::1]:1"),
-    (kinds.Url(), "https://x.example:8443/p", "https://x.example:8443/p"),
+    (Address(), "a.example:1", "a.example:1"), (Address(), "[2001:db8::1]:5", "[2001:db8::1]:5"),
+    (LoopbackAddress(), "localhost:0", "localhost:0"), (LoopbackAddress(), "[::1]:1", "[::1]:1"),
+    (Url(), "https://x.example:8443/p", "https://x.example:8443/p"),
 ])
 def test_a_good_value_is_read(kind: Kind[Any], raw: object, value: object) -> None:
     assert kind.read(raw) == value
@@ -40,11 +41,11 @@ def test_a_good_value_is_read(kind: Kind[Any], raw: object, value: object) -> No
     (kinds.Number(0, 10), True), (kinds.Number(0, 10), math.inf), (kinds.Whole(0, 10), 1.0),
     (kinds.Whole(0, 10), False),
     (kinds.Flag(), 1), (kinds.Folder(), "relative"), (kinds.Folder(), "/a\nb"), (kinds.Folder(), "/a\0b"),
-    (kinds.Address(), "host"), (kinds.Address(), "host:0"), (kinds.Address(), "host:65536"), (kinds.Address(), ":1"),
-    (kinds.Address(), "::1:5"), (kinds.Address(), "a b:1"), (kinds.LoopbackAddress(), "0.0.0.0:9477"),
-    (kinds.LoopbackAddress(), "[::]:9477"), (kinds.LoopbackAddress(), ":9477"), (kinds.LoopbackAddress(), "host:1"),
-    (kinds.LoopbackAddress(), "127.0.0.1.example.org:1"), (kinds.Url(), "ftp://x"), (kinds.Url(), "http://"),
-    (kinds.Url(), "http://u@x"), (kinds.Url(), "http://x?password=y"), (kinds.Url(), "http://x:99999"),
+    (Address(), "host"), (Address(), "host:0"), (Address(), "host:65536"), (Address(), ":1"),
+    (Address(), "::1:5"), (Address(), "a b:1"), (LoopbackAddress(), "0.0.0.0:9477"),
+    (LoopbackAddress(), "[::]:9477"), (LoopbackAddress(), ":9477"), (LoopbackAddress(), "host:1"),
+    (LoopbackAddress(), "127.0.0.1.example.org:1"), (Url(), "ftp://x"), (Url(), "http://"),
+    (Url(), "http://u@x"), (Url(), "http://x?password=y"), (Url(), "http://x:99999"),
     (kinds.Text("", r"\w+"), "é"), (kinds.Text(""), "a\x1b"), (kinds.Many(kinds.Folder(), ""), "/a"),
     (kinds.Many(kinds.Folder(), ""), ["/a"] * 1001), (kinds.Choice("a"), ["a"]), (kinds.Choice("a"), {}),
 ])

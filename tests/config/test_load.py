@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from excise_agent.config import Config, ConfigError, Loaded, load, load_config, needs_restart
+from excise_agent.config.document import DEFAULT_CONFIG
+from excise_agent.config.kinds import quoted
 from excise_agent.config.schema import AgentConfig, LogConfig
 
 Write = Callable[..., Path]
@@ -162,3 +167,29 @@ def test_what_a_running_agent_cannot_take_over_is_named(write: Write) -> None:
     new = load_config(write("[agent]\nrate_hz = 9\ngroup = 'ops'\n"))
     assert needs_restart(Config(), new) == ("agent.group",)
     assert needs_restart(new, new) == ()
+
+
+WORDS = sorted(set(re.findall(r"(?m)^#?\[*([a-z_.]+)", DEFAULT_CONFIG.read_text())))
+VALUES = st.recursive(
+    st.sampled_from(["1", "-1", "1e400", "nan", "true", '"10s"', '"1%"', '"/x"', "1979-05-27", '"a:1"', "9" * 30])
+    | st.text(st.characters(codec="utf-8"), max_size=8).map(quoted),
+    lambda inner: st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]")
+    | st.dictionaries(st.sampled_from(WORDS), inner, max_size=3).map(
+        lambda pairs: f"{{ {', '.join(f'{quoted(key)} = {value}' for key, value in pairs.items())} }}"),
+    max_leaves=4)
+LINES = st.lists(st.one_of(
+    st.tuples(st.sampled_from(WORDS), VALUES).map(lambda pair: f"{pair[0].strip('.') or 'x'} = {pair[1]}"),
+    st.sampled_from(["[agent]", "[log]", "[[forward]]", "[forward.tls]", "[[discovery.workload]]", "[[clickhouse]]"]),
+    st.text(max_size=8)), max_size=8)
+
+
+@given(LINES)
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_file_whatever_does_more_than_be_refused(tmp_path: Path, lines: list[str]) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes("\n".join(lines).encode(errors="surrogatepass"))
+    try:
+        load(path)
+    except ConfigError as error:
+        assert all(str(problem).isprintable() for problem in error.problems)
+        assert all(problem.origin.line <= len(lines) + 8 for problem in error.problems)

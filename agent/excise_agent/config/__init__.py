@@ -5,7 +5,8 @@ msgspec ends at the first error.
 """
 
 from excise_agent.config.errors import ConfigError, Problem
-from excise_agent.config.load import Loaded, load, load_config, needs_restart
+from excise_agent.config.load import Loaded, load, load_config
 from excise_agent.config.schema import Config
+from excise_agent.config.words import needs_restart
 
 __all__ = ["Config", "ConfigError", "Loaded", "Problem", "load", "load_config", "needs_restart"]

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from excise_agent.config.load import environment_name
 from excise_agent.config.schema import Config
 from excise_agent.config.setting import Section, Setting, Tables, members, summary_of
+from excise_agent.config.words import environment_name
 
 ROOT: Final = Path(__file__).parents[3]
 DEFAULT_CONFIG: Final = ROOT / "systemd/config.toml"

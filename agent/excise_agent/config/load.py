@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from excise.stages.errors import nearest
 from excise.toml_lines import Place, TomlError, lines_of, parse_toml
@@ -15,15 +14,18 @@ from excise_agent.config.files import DEFAULT_FILE, is_privileged, read_files
 from excise_agent.config.kinds import shown
 from excise_agent.config.schema import Config
 from excise_agent.config.setting import Section, Setting, Tables, members
+from excise_agent.config.words import (
+    Found,
+    Values,
+    from_command_line,
+    from_environment,
+    must_be,
+    near_word,
+    settings,
+    shown_key,
+)
 
-ENVIRONMENT: Final = "EXCISE_"
 DEFAULT: Final = Origin("default")
-COMMAND_LINE: Final = Origin("command line")
-_SERVICE: Final = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_[0-9]+_\w+)")
-"""Kubernetes puts EXCISE_AGENT_PORT_... into the environment of pods that run beside a service called excise-agent."""
-
-Values: TypeAlias = "dict[str, Any]"
-"""By key: a `_Found`, the Values of a section, or a list of the Values of an array of tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,6 @@ class Loaded:
     config: Config
     origins: Mapping[str, Origin]
     files: tuple[Path, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    value: Any
-    origin: Origin
 
 
 def load_config(path: Path | None = None, environ: Mapping[str, str] | None = None,
@@ -58,8 +54,8 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None,
     for file, text in texts:
         reader = _FileReader(file, problems)
         _add(values, reader.read(text))
-    _add(values, _from_environment(environ or {}, problems))
-    _add(values, _from_command_line(overrides or {}, problems))
+    _add(values, from_environment(environ or {}, problems))
+    _add(values, from_command_line(overrides or {}, problems))
     origins: dict[str, Origin] = {}
     config = _build(Config, values, "", origins, problems)
     if problems:
@@ -99,7 +95,7 @@ class _FileReader:
                 if isinstance(raw, list) and all(isinstance(item, dict) for item in raw):
                     found[key] = [self._section(member.type, item, (*here, at)) for at, item in enumerate(raw)]
                     for at, item in enumerate(found[key]):
-                        item[""] = _Found(None, self._origin((*here, at)))
+                        item[""] = Found(None, self._origin((*here, at)))
                 else:
                     self._say(here, f'"{key}" must be an array of tables, like [[{_dotted(here)}]]')
             else:
@@ -108,12 +104,12 @@ class _FileReader:
 
     def _setting(self, member: Setting, key: str, raw: object, here: Place, found: Values) -> None:
         try:
-            found[key] = _Found(member.kind.read(raw), self._origin(here))
+            found[key] = Found(member.kind.read(raw), self._origin(here))
         except ValueError:
             at = next((i for i, item in enumerate(raw) if not _reads(member, [item])), None) \
                 if isinstance(raw, list) else None
             wrong = raw if at is None or not isinstance(raw, list) else raw[at]
-            self._say(here if at is None else (*here, at), _must_be(key, member, wrong), _near_word(member, raw))
+            self._say(here if at is None else (*here, at), must_be(key, member, wrong), near_word(member, raw))
 
     def _origin(self, place: Place) -> Origin:
         while place and place not in self._lines:
@@ -122,76 +118,6 @@ class _FileReader:
 
     def _say(self, place: Place, message: str, suggestion: str | None = None) -> None:
         self._problems.append(Problem(self._origin(place), _dotted(place), message, suggestion))
-
-
-def settings(of: type = Config, prefix: str = "") -> Iterator[tuple[str, Setting]]:
-    """Those that have one value each, by dotted key; not those in arrays of tables."""
-    for key, (_, member) in members(of).items():
-        if isinstance(member, Setting):
-            yield prefix + key, member
-        elif isinstance(member, Section):
-            yield from settings(member.type, f"{prefix}{key}.")
-
-
-def needs_restart(old: Config, new: Config) -> tuple[str, ...]:
-    """The keys that differ and that a running agent does not take over."""
-    found = []
-    for dotted, member in settings():
-        if member.restart and value_of(old, dotted) != value_of(new, dotted):
-            found.append(dotted)
-    return tuple(found)
-
-
-def value_of(config: Config, dotted: str) -> Any:
-    """Of a key of `settings`."""
-    inner: Any = config
-    for key in dotted.split("."):
-        inner = getattr(inner, members(type(inner))[key][0])
-    return inner
-
-
-def environment_name(dotted: str) -> str:
-    """agent.rate_hz -> EXCISE_AGENT_RATE_HZ"""
-    return ENVIRONMENT + dotted.replace(".", "_").upper()
-
-
-def _from_environment(environ: Mapping[str, str], problems: list[Problem]) -> Values:
-    """Of names that begin like those of a section: others that begin with EXCISE_ may be anybody's."""
-    known = {environment_name(key): (key, member) for key, member in settings()}
-    sections = [key for key, (_, member) in members(Config).items() if not isinstance(member, Setting)]
-    ours = tuple(f"{environment_name(key)}_" for key in sections)
-    found: Values = {}
-    for name in sorted(environ):
-        if name in known:
-            key, member = known[name]
-            _text(found, key, member, environ[name], Origin(f"environment {name}"), problems)
-        elif name.startswith(ours) and not _SERVICE.fullmatch(name):
-            problems.append(Problem(Origin(f"environment {shown_key(name)}"), "", "sets nothing that there is",
-                                    nearest(name, known)))
-    return found
-
-
-def _from_command_line(overrides: Mapping[str, str], problems: list[Problem]) -> Values:
-    known = dict(settings())
-    found: Values = {}
-    for key, text in overrides.items():
-        if key in known:
-            _text(found, key, known[key], text, COMMAND_LINE, problems)
-        else:
-            problems.append(Problem(COMMAND_LINE, key, f'unknown key "{shown_key(key)}"', nearest(key, known)))
-    return found
-
-
-def _text(into: Values, dotted: str, member: Setting, text: str, origin: Origin, problems: list[Problem]) -> None:
-    try:
-        value = member.kind.from_text(text)
-    except ValueError:
-        problems.append(Problem(origin, dotted, _must_be(dotted, member, text), _near_word(member, text)))
-        return
-    *path, key = dotted.split(".")
-    for part in path:
-        into = into.setdefault(part, {})
-    into[key] = _Found(value, origin)
 
 
 def _add(values: Values, more: Values) -> None:
@@ -252,16 +178,6 @@ def _reads(member: Setting, value: object) -> bool:
     return True
 
 
-def _must_be(key: str, member: Setting, value: object) -> str:
-    but = "" if member.kind.secret else f", not {shown(value)}"
-    return f'"{key}" must be {member.kind.expected}{but}'
-
-
-def _near_word(member: Setting, value: object) -> str | None:
-    words: Iterable[str] = getattr(member.kind, "words", ())
-    return nearest(value, words) if isinstance(value, str) else None
-
-
 def _elsewhere(key: str, of: type) -> str:
     """Where a key would be known that is unknown here."""
     places = [dotted for dotted, _ in settings() if dotted.rpartition(".")[2] == key]
@@ -283,9 +199,3 @@ def _dotted(place: Place) -> str:
     for part in place:
         text += f"[{part}]" if isinstance(part, int) else f".{shown_key(part)}" if text else shown_key(part)
     return text
-
-
-def shown_key(key: str) -> str:
-    """An unknown key, short and fit to print."""
-    text = key.encode("unicode_escape").decode() if not key.isprintable() else key
-    return text if len(text) <= 60 else text[:57] + "..."

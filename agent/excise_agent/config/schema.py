@@ -10,22 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from excise_agent.config.kinds import (
-    Address,
-    Choice,
-    Duration,
-    Flag,
-    Folder,
-    LoopbackAddress,
-    Many,
-    Number,
-    OptionalFile,
-    Share,
-    Size,
-    Text,
-    Url,
-    Whole,
-)
+from excise_agent.config.addresses import Address, LoopbackAddress, Url
+from excise_agent.config.amounts import Duration, Share, Size
+from excise_agent.config.kinds import Choice, Flag, Folder, Many, Number, OptionalFile, Text, Whole
 from excise_agent.config.setting import section, setting, tables
 
 _NAME: Final = Text("at most 32 letters, digits, dots, - and _", r"[A-Za-z0-9][\w.-]{0,31}")

@@ -81,7 +81,7 @@ class Journal(logging.Handler):
                 self._write(level, f"{count} more were not logged like: {text}")
 
     def _write(self, level: int, text: str) -> None:
-        line = printable(text)
+        line = printable(text[:MAX_LINE])
         if len(line) > MAX_LINE:
             line = line[: MAX_LINE - 3] + "..."
         if self._to_journal:

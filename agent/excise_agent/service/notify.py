@@ -70,7 +70,7 @@ class Notifier:
 
 def _status(text: str) -> list[str]:
     """A line break would begin another assignment."""
-    plain = printable(text).encode()[:MAX_STATUS_BYTES].decode(errors="ignore")
+    plain = printable(text[:MAX_STATUS_BYTES]).encode()[:MAX_STATUS_BYTES].decode(errors="ignore")
     return [f"STATUS={plain}"] if plain else []
 
 
