@@ -31,8 +31,8 @@ def run_agent(config_file: Path | None, overrides: Mapping[str, str]) -> None:
 
     try:
         config = load()
-        start_logging(config.log.level)
-        agent = Agent(config, load, notifier)
+        journal = start_logging(config.log.level)
+        agent = Agent(config, load, notifier, journal)
     except PermissionError as error:
         raise CliError(f"{error.filename or 'the kernel'}: {error.strerror}: run as root", EXIT_PERMISSION) from error
     except (ConfigError, RulesError, SpoolError, SocketError, ListenError, LoadError) as error:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from excise.spool import Spool, agent_id
 from excise.stages import Rules
 from excise.summary import Summary
-from excise_agent.config import Config
+from excise_agent.config import Config, needs_restart
 from excise_agent.daemon.asked import Asked
 from excise_agent.daemon.observed import Observed
 from excise_agent.daemon.outbox import Outbox
@@ -26,7 +26,7 @@ from excise_agent.discovery import Discovery, Found, Identity
 from excise_agent.host import read_start_ns
 from excise_agent.loader import LoadError, Probes, Sizes
 from excise_agent.service.control_server import ControlServer
-from excise_agent.service.journal import set_level
+from excise_agent.service.journal import Journal, set_level
 from excise_agent.service.notify import Notifier
 from excise_agent.sinks.prometheus_status import AgentStatus
 
@@ -41,11 +41,12 @@ class Agent:
     """`reload()` gives the configuration as it is now, or raises ConfigError. Raises on the way up whatever prevents
     the service: SpoolError, LoadError, OSError, ControlError, ListenError."""
 
-    def __init__(self, config: Config, reload: Callable[[], Config], notifier: Notifier) -> None:
+    def __init__(self, config: Config, reload: Callable[[], Config], notifier: Notifier, journal: Journal) -> None:
         self.config = config
         self.started_ns = time.time_ns()
         self._reload = reload
         self._notifier = notifier
+        self._journal = journal
         self._signals = Signals()
         self._wanted: dict[int, Found] = {}  # by pid: what discovery has found and not taken back
         self._next_look_s = self._next_prune_s = self._next_beat_s = 0.0
@@ -168,6 +169,7 @@ class Agent:
         watchdog_s = self._notifier.watchdog_s
         self._next_beat_s = now + (BEAT_S if watchdog_s is None else min(BEAT_S, watchdog_s / 3))
         self._notifier.watchdog()
+        self._journal.turn()
         state = self.state()
         self._notifier.status(status_line(state))
         self._status = metrics_status(self, state)
@@ -202,9 +204,8 @@ class Agent:
         self._notifier.ready(status_line(self.state()))
 
     def _apply(self, old: Config, new: Config, rules: Rules) -> None:
-        for key in ("state_dir", "runtime_dir", "group"):
-            if getattr(old.agent, key) != getattr(new.agent, key):
-                _log.warning("[agent] %s: takes effect when the service is restarted", key)
+        for key in needs_restart(old, new):
+            _log.warning("%s: takes effect when the service is restarted", key)
         set_level(new.log.level)
         self.spool.limit(new.history.most_bytes, new.history.keep_s)
         self.shipping.follow(new)
