@@ -71,6 +71,8 @@ class Shipper:
         """Whether it ended in time. A delivery under way has half of the time to end by itself. What was not
         delivered stays in the spool."""
         self._stopping.set()
+        if self._thread.ident is None:
+            return True
         self._thread.join(within_s / 2)
         self._sink.interrupt()
         self._thread.join(within_s / 2)
