@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from excise.spool import Entry, Gap, Item
+from excise_agent.sinks.shipper import Shipper
 
 
 class MemorySpool:
@@ -40,3 +41,12 @@ class MemoryCursor:
 
     def close(self) -> None:
         self.closed = True
+
+
+def ship_all(ship: Shipper, cursor: MemoryCursor, rounds: int = 200) -> None:
+    """Until nothing is left."""
+    for _ in range(rounds):
+        if not cursor.lag():
+            return
+        ship.step()
+    raise AssertionError(f"{cursor.lag()} windows are still there: {ship.state()}")

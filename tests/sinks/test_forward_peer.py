@@ -8,7 +8,7 @@ import pytest
 from certificates import SERVER
 from forward_peer import ForwardPeer
 from lossy_proxy import LossyProxy
-from memory_spool import MemoryCursor, MemorySpool
+from memory_spool import MemoryCursor, MemorySpool, ship_all
 from sample_items import AGENT, START_WALL_NS, WINDOW_NS, entries, entry
 
 from excise.spool import Gap, Item
@@ -152,8 +152,7 @@ def test_a_server_that_is_killed_again_and_again_gets_every_window(tmp_path: Pat
         assert peer.kill() == []
         ship.step()
         peer = ForwardPeer(port=peer.port)
-    while cursor.lag():
-        ship.step()
+    ship_all(ship, cursor)
     sink.close()
     got += [peer.entry() for _ in range(160 - len(got))]
     peer.close()
@@ -169,8 +168,7 @@ def test_windows_whose_ack_is_lost_come_again_under_the_same_name(tmp_path: Path
     with ForwardPeer() as peer, LossyProxy(peer.port, lost_answers=3) as proxy:
         sink = ForwardSink(ForwardConfig(address=proxy.address, timeout_s=30.0))
         ship = Shipper(sink, cursor := MemoryCursor(spool), AGENT, tmp_path / "counts", draw=lambda: 0.0)
-        while cursor.lag():
-            ship.step()
+        ship_all(ship, cursor)
         sink.close()
         got, repeats = {}, 0
         while len(got) < 60:
