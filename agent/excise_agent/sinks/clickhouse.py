@@ -95,7 +95,7 @@ def _body(rows: Sequence[Row]) -> bytes:
 def _check(answer: Answer, table: str) -> None:
     """SinkError unless it is a ClickHouse that says that it has the rows."""
     is_clickhouse = any(name.startswith("x-clickhouse-") for name in answer.headers)
-    if answer.status == 200 and is_clickhouse and not answer.body:
+    if answer.status == 200 and is_clickhouse and answer.complete and not answer.body:
         return
     found = _CODE.search(answer.body)
     code = int(found[1]) if found else None
