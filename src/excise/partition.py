@@ -172,16 +172,24 @@ class Partition:
         return any(pid in part.pids for part in self._parts)
 
     def _batch(self, item: Batch) -> None:
-        masks = [np.isin(item.slices["pid"], list(part.pids)) for part in self._parts]
+        masks = self._masks(item.slices["pid"])
         lost = _share(item.lost, [int(mask.sum()) for mask in masks])
         for part, mask, losses in zip(self._parts, masks, lost, strict=True):
+            if not losses and not mask.any():
+                continue
             lengths = item.lengths[mask[item.lengths["row"]]]
             lengths["row"] = (np.cumsum(mask) - 1)[lengths["row"]]
             part.sink(Batch(item.start_ns, item.end_ns, item.slices[mask], losses, lengths))
 
+    def _masks(self, pids: NDArray[np.uint32]) -> list[NDArray[np.bool_]]:
+        """By part, which of these rows (n,) are its own."""
+        found, which = np.unique(pids, return_inverse=True)
+        known = found.tolist()
+        return [np.array([pid in part.pids for pid in known], bool)[which] for part in self._parts]
+
     def _totals(self, item: Totals) -> None:
         present = set(item.rows["pid"].tolist())
-        masks = [np.isin(item.rows["pid"], list(part.pids)) for part in self._parts]
+        masks = self._masks(item.rows["pid"])
         running = [int(item.rows["state_ns"][mask, RUNNING].sum()) for mask in masks]
         costs = self._take_costs(running)
         for part, mask, cost in zip(self._parts, masks, costs, strict=True):

@@ -47,8 +47,8 @@ class Host:
         self.summaries: dict[str, list[Summary]] = {}
         self.ended: list[str] = []
         self.notices: list[str] = []
-        settings = Settings(99.0, None, WINDOW_S, 50, Rules.load([]))
-        self.watching = Watching(settings, self._emit, self._end, self.notices.append, most)
+        settings = Settings(99.0, None, WINDOW_S, 50, Rules.load([]), most)
+        self.watching = Watching(settings, self._emit, self._end, self.notices.append)
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def _emit(self, observed: Observed, summary: Summary) -> None:
@@ -164,12 +164,13 @@ def test_more_workloads_than_allowed_are_refused_once_and_by_name() -> None:
 class Pipe:
     def __init__(self) -> None:
         self.content = io.BytesIO()
-        self.closed = self.ended = False
+        self.closed = self.ended = self.stop_asked = False
 
-    def write(self, content: bytes) -> None:
-        self.content.write(content)
+    def write(self, chunk: bytes) -> bool:
+        self.content.write(chunk)
+        return True
 
-    def close(self) -> None:
+    def close(self, reason: str = "") -> None:
         self.ended = True
 
 

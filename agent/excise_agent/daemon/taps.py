@@ -15,16 +15,15 @@ from excise_agent.host import describe_host, read_comm
 
 
 class Outlet(Protocol):
-    """Where a recording goes."""
+    """Where a recording goes: `service.control_stream.Stream`."""
 
-    @property
-    def closed(self) -> bool:
-        """Whether nobody reads any more."""
+    closed: bool  # nothing more is taken
+    stop_asked: bool  # the reader wants no more than the end
 
-    def write(self, content: bytes) -> None:
+    def write(self, chunk: bytes) -> bool:
         """Never blocks."""
 
-    def close(self) -> None:
+    def close(self, reason: str = "") -> None:
         """After what was written."""
 
 
@@ -89,7 +88,7 @@ class Taps:
         )  # fmt: skip
         tap = Tap(wish, part, outlet, time.monotonic_ns() + round(wish.duration_s * 1e9))
         self._open.append(tap)
-        now_ns = self._adjust(watch)
+        now_ns = self.adjust(watch)
         tap.until_ns = now_ns + round(wish.duration_s * 1e9)
         counters.begin(sorted(pids), now_ns)
         outlet.write(start_bytes())
@@ -98,12 +97,13 @@ class Taps:
     def turn(self, watch: Watch, partition: Partition) -> None:
         """Ends those whose time is over, whose processes have gone or that nobody reads any more."""
         now_ns = time.monotonic_ns()
-        over = [t for t in self._open if now_ns >= t.until_ns or t.outlet.closed or not t.part.pids]
+        over = [t for t in self._open if self._is_over(t, now_ns)]
         if over:
             self._open = [t for t in self._open if t not in over]
-            self._adjust(watch)
+            self.adjust(watch)
             for tap in over:
-                self._end(tap, partition, watch, "duration" if tap.part.pids else "target exited")
+                reason = "interrupted" if tap.outlet.stop_asked else "duration" if tap.part.pids else "target exited"
+                self._end(tap, partition, watch, reason)
 
     def close(self, watch: Watch, partition: Partition, reason: str) -> None:
         """Ends all of them, where the watch has ended."""
@@ -111,11 +111,16 @@ class Taps:
         for tap in taps:
             self._end(tap, partition, watch, reason)
 
+    @staticmethod
+    def _is_over(tap: Tap, now_ns: int) -> bool:
+        outlet = tap.outlet
+        return now_ns >= tap.until_ns or outlet.closed or outlet.stop_asked or not tap.part.pids
+
     def _end(self, tap: Tap, partition: Partition, watch: Watch, reason: str) -> None:
         partition.remove(tap.part)
         tap.end(End(time.monotonic_ns(), reason, {**watch.overhead_now(), "agent": True}))
 
-    def _adjust(self, watch: Watch) -> int:
+    def adjust(self, watch: Watch) -> int:
         """Ends a window, and sees as much as is wanted from here on. When, CLOCK_MONOTONIC."""
         wishes = [tap.wish for tap in self._open]
         budgets = [self.budget_ratio, *(w.budget_ratio for w in wishes)]

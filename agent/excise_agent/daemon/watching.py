@@ -29,6 +29,7 @@ class Settings:
     window_s: float
     stacks: int
     rules: Rules
+    most_workloads: int = 64
 
 
 class Watching:
@@ -40,13 +41,12 @@ class Watching:
         emit: Callable[[Observed, Summary], None],
         ended: Callable[[Observed], None],
         notice: Callable[[str], None],
-        most: int,
     ) -> None:
         self.settings = settings
         self.watch: Watch | None = None
         self.starts = 0  # of the probes
         self.refused: set[Workload] = set()  # there were too many
-        self._emit, self._ended, self._notice, self._most = emit, ended, notice, most
+        self._emit, self._ended, self._notice = emit, ended, notice
         self._observed: dict[Workload, Observed] = {}
         self._partition = Partition()
         self._taps = Taps(settings.rate_hz, settings.budget_ratio)
@@ -73,12 +73,12 @@ class Watching:
 
     # -- what is watched
 
-    def take(self, found: Sequence[Found]) -> None:
-        """Watches these too, parents before their children. Raises LoadError or OSError when the probes cannot be put
-        on, and watches none of them then."""
+    def take(self, found: Sequence[Found]) -> list[Observed]:
+        """Watches these too, parents before their children. Gives the workloads that are new. Raises LoadError or
+        OSError when the probes cannot be put on, and watches none of them then."""
         found = self._those_with_room(found)
         if not found:
-            return
+            return []
         now_ns = self._reach([f.pid for f in found])
         new: list[Observed] = []
         for f in found:
@@ -91,6 +91,41 @@ class Watching:
             observed.join(self._partition, now_ns)
         for observed in {self._observed[f.workload] for f in found} - set(new):
             observed.recount(now_ns)
+        return new
+
+    def let_go(self, pids: set[int]) -> None:
+        """These belong to no workload any more: their time is not accounted for from here on."""
+        mine = {pid for o in self.observed for pid in o.part.pids & pids}
+        if self.watch is None or not mine:
+            return
+        self.watch.edge()
+        for observed in self.observed:
+            observed.part.pids -= mine
+            if not observed.part.pids:
+                self._end(observed)
+        if not self._observed:
+            self.stop("nothing to watch")
+
+    def change(self, settings: Settings) -> None:
+        """Other settings, from here on. Raises LoadError or OSError."""
+        old, self.settings = self.settings, settings
+        self._taps.rate_hz, self._taps.budget_ratio = settings.rate_hz, settings.budget_ratio
+        if self.watch is None or old == settings:
+            return
+        same_rules = list(old.rules) == list(settings.rules)
+        if (old.window_s, old.stacks) != (settings.window_s, settings.stacks) or not same_rules:
+            self._renew()
+        else:
+            self._taps.adjust(self.watch)
+
+    def abandon(self) -> None:
+        """The watch has failed: what windows have so far is what they come to."""
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            self._taps.close(watch, self._partition, "the watch failed")
+            watch.close()
+        for observed in self.observed:
+            self._end(observed)
 
     def turn(self) -> None:
         """What is to be done now; call it after at most `wait_s`."""
@@ -133,12 +168,12 @@ class Watching:
         taken = set(self._observed)
         out = []
         for f in found:
-            if f.workload in taken or len(taken) < self._most:
+            if f.workload in taken or len(taken) < self.settings.most_workloads:
                 taken.add(f.workload)
                 out.append(f)
             elif f.workload not in self.refused:
                 self.refused.add(f.workload)
-                self._notice(f"{f.workload.name} is not watched: there are {self._most} already (most_workloads)")
+                self._notice(f"{f.workload.name} is not watched: there are {len(taken)} already (most_workloads)")
         return out
 
     def _reach(self, pids: list[int]) -> int:
