@@ -98,7 +98,7 @@ class Watching:
         mine = {pid for o in self.observed for pid in o.part.pids & pids}
         if self.watch is None or not mine:
             return
-        self.watch.edge()
+        self._reach([])
         for observed in self.observed:
             observed.part.pids -= mine
             if not observed.part.pids:
@@ -181,9 +181,12 @@ class Watching:
         if self.watch is None:
             return self._start(pids)
         known = self.pids()
-        if new := [pid for pid in pids if pid not in known]:
-            return self.watch.add(new)
-        return self.watch.edge()
+        new = [pid for pid in pids if pid not in known]
+        self._partition.hold = True  # windows of workloads go on
+        try:
+            return self.watch.add(new) if new else self.watch.edge()
+        finally:
+            self._partition.hold = False
 
     def _start(self, pids: list[int]) -> int:
         s = self.settings
