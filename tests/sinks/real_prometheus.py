@@ -12,9 +12,10 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 DEADLINE_S = 60.0
+T = TypeVar("T")
 _UNPACKED = Path(sys.prefix) / "servers/usr/bin"
 
 
@@ -33,14 +34,14 @@ def promtool(*arguments: str, text: bytes = b"", cwd: Path | None = None) -> str
 
 
 class Prometheus:
-    """Scrapes one target every 200 ms."""
+    """Scrapes one target twice a second."""
 
     def __init__(self, folder: Path, target: str, rules: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         shutil.copy(rules, folder / "rules.yml")
         (folder / "prometheus.yml").write_text(json.dumps({
-            "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "500ms"},
+            "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
             "rule_files": ["rules.yml"],
             "scrape_configs": [{"job_name": "excise", "static_configs": [{"targets": [target]}]}],
         }))
@@ -60,28 +61,30 @@ class Prometheus:
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{parameters}: {error.read().decode()}") from error
 
-    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        """(labels, value) of each series."""
-        data = self.get("/api/v1/query", query=expression)
+    def query(self, expression: str, at_s: float | None = None) -> list[tuple[dict[str, str], float]]:
+        """(labels, value) of each series, now or as it was then (seconds since 1970)."""
+        data = self.get("/api/v1/query", query=expression, **({} if at_s is None else {"time": repr(at_s)}))
         if data["resultType"] == "scalar":
             return [({}, float(data["result"][1]))]
         return [(each["metric"], float(each["value"][1])) for each in data["result"]]
 
-    def number(self, expression: str) -> float | None:
+    def number(self, expression: str, at_s: float | None = None) -> float | None:
         """Of an expression that gives one value; None: none."""
-        found = self.query(expression)
+        found = self.query(expression, at_s)
         assert len(found) <= 1, found
         return found[0][1] if found else None
 
     def wait_ready(self) -> None:
         self.wait(self._ready, "Prometheus to be ready")
 
-    def wait(self, condition: Callable[[], bool], what: str) -> None:
+    def wait(self, condition: Callable[[], T | None], what: str) -> T:
+        """What it gives, once that is neither None nor False."""
         until = time.monotonic() + DEADLINE_S
-        while not condition():
+        while not (found := condition()):
             assert self._process.poll() is None, self._log.read_text()
             assert time.monotonic() < until, f"waited {DEADLINE_S:g} s for {what}: {self._log.read_text()}"
             time.sleep(0.05)
+        return found
 
     def _ready(self) -> bool:
         try:
