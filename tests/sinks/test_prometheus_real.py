@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -171,6 +172,14 @@ def test_the_rules_and_the_dashboard_ask_only_for_what_is_exposed() -> None:
 def test_promtool_accepts_the_rules_and_their_tests_pass() -> None:
     promtool("check", "rules", str(RULES))
     promtool("test", "rules", "excise.rules.test.yml", cwd=RULES.parent)
+
+
+def test_the_configuration_that_the_page_shows_is_one(tmp_path: Path) -> None:
+    shown = re.search(r"```yaml\n(.*?)```", (PACKAGING.parent / "docs/metrics.md").read_text(), re.DOTALL)
+    assert shown is not None
+    (tmp_path / "prometheus.yml").write_text(shown[1])
+    shutil.copy(RULES, tmp_path)
+    promtool("check", "config", "prometheus.yml", cwd=tmp_path)
 
 
 def test_every_alert_has_a_test() -> None:
