@@ -1,8 +1,8 @@
 """Serves /metrics on loopback: one thread, a few connections, each with a deadline.
 
 prometheus_client's own server starts a thread for every connection and lets each keep it for ever (0.26: 300 clients
-that sent half a line held 300 threads). This one is a loop over sockets that do not block, so that clients that are slow
-or send garbage cost a descriptor for some seconds.
+that sent half a line held 300 threads). This one is a loop over sockets that do not block, so that clients that are
+slow or send garbage cost a descriptor for some seconds.
 """
 
 from __future__ import annotations
