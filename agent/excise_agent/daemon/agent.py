@@ -51,6 +51,7 @@ class Agent:
         self._wanted: dict[int, Found] = {}  # by pid: what discovery has found and not taken back
         self._next_look_s = self._next_prune_s = self._next_beat_s = 0.0
         self._retry_s, self._retry_at_s = 0.0, 0.0
+        self.last_look_ns = 0  # wall clock
         self.trouble = ""  # why the probes are not on; "": they are, or nothing wants them
         rules = Rules.load(config.stages)
         check_probes()
@@ -61,7 +62,7 @@ class Agent:
         self.watching = Watching(_settings(config, rules), self._emit, self._ended, self._notice)
         self.discovery = Discovery(config.discovery, gpu=GpuProcesses())
         self._status: AgentStatus | None = None
-        self.shipping = Shipping(self.agent, state_dir, lambda: self._status)
+        self.shipping = Shipping(self.agent, state_dir, lambda: self._status, config.discovery.most_workloads)
         self.shipping.follow(config)
         handlers = Asked(self).handlers
         self.control = ControlServer(config.agent.runtime_dir / "control.sock", config.agent.group, handlers)
@@ -134,6 +135,7 @@ class Agent:
         self._wanted |= {found.pid: found for found in changes.found}
         self.watching.let_go({g.pid for g in changes.gone if g.pid not in self._wanted and _lives(g)})
         self._reach(changes.found)
+        self.last_look_ns = time.time_ns()
         self._next_look_s = time.monotonic() + self.discovery.interval_s
 
     def _reach(self, found: list[Found]) -> None:
