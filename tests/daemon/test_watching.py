@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -30,7 +32,7 @@ DEADLINE_S = 60.0
 
 
 def spawn(code: str = BUSY) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, process_group=0)
     assert process.stdout is not None
     process.stdout.readline()  # it runs
     return process
@@ -69,6 +71,13 @@ class Host:
             time.sleep(0.05 if wait_s is None else wait_s)
             self.watching.turn()
 
+    def end(self) -> None:
+        """Of all processes, and their children."""
+        for process in self.processes:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
     def windows(self, name: str) -> int:
         return len(self.summaries.get(name, ()))
 
@@ -80,9 +89,7 @@ def host() -> Iterator[Host]:
         yield made
     finally:
         made.watching.stop()
-        for process in made.processes:
-            process.kill()
-            process.wait()
+        made.end()
 
 
 def pids(summary: Summary) -> set[int]:
@@ -156,9 +163,7 @@ def test_more_workloads_than_allowed_are_refused_once_and_by_name() -> None:
         assert len([n for n in host.notices if n.startswith("two is not watched")]) == 1
     finally:
         host.watching.stop()
-        for process in host.processes:
-            process.kill()
-            process.wait()
+        host.end()
 
 
 class Pipe:
