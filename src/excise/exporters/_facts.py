@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from excise.exporters._history import holes_words, range_words, watched_words, workload_name
-from excise.exporters._labels import printable
 from excise.exporters._units import NOT_MEASURED, cores, duration, percent, plural, ratio, size
 from excise.names import LEAST_BUDGET_CORES, STAGES
+from excise.printable import printable
 from excise.report import Report
 
 Fact = tuple[str, str]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from excise.exporters._labels import printable
 from excise.exporters._units import duration, plural
+from excise.printable import printable
 from excise.report import History, Hole
 from excise.workload import Workload
 

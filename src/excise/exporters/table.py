@@ -12,11 +12,12 @@ from rich.text import Text
 
 from excise.exporters._costliest import CostlyStack, costliest, lighter_ns
 from excise.exporters._facts import Fact, busy_ns, header_facts, quality_facts, tax_sentence
-from excise.exporters._labels import frame_name, frame_place, printable
+from excise.exporters._labels import frame_name, frame_place
 from excise.exporters._ledger import Column, Row, ledger_rows, state_columns
 from excise.exporters._units import duration, percent, ratio
 from excise.frames import Frame
 from excise.names import STAGES
+from excise.printable import printable
 from excise.report import HelperRow, Report
 
 LEAF_FRAMES: Final = 6

@@ -45,9 +45,9 @@ class Spool:
     def __init__(self, folder: Path, agent: str, most_bytes: int, keep_s: float,
                  clock: Callable[[], int] = time.time_ns) -> None:
         """SpoolError: the folder is not ours alone, another agent writes to it, or the disk does not let us."""
-        self._agent, self._most_bytes, self._keep_ns = agent, most_bytes, int(keep_s * 1e9)
-        self._segment_bytes = max(min(SEGMENT_BYTES, most_bytes // 8), MIN_SEGMENT_BYTES)
+        self._agent = agent
         self._lock = threading.Lock()
+        self.limit(most_bytes, keep_s)
         self._reserving = threading.Lock()  # a slow disk holds up who asks for numbers, not who appends
         self._fd = self._lock_fd = self._numbers_fd = -1
         self._closed = False
@@ -63,6 +63,12 @@ class Spool:
         except BaseException:
             self._abandon()
             raise
+
+    def limit(self, most_bytes: int, keep_s: float) -> None:
+        """Other bounds, which the next `prune` holds it to."""
+        with self._lock:
+            self._most_bytes, self._keep_ns = most_bytes, int(keep_s * 1e9)
+            self._segment_bytes = max(min(SEGMENT_BYTES, most_bytes // 8), MIN_SEGMENT_BYTES)
 
     def reserve(self, count: int) -> range:
         """The next so many numbers. They are on the disk when it returns: none is ever given again, and one that comes
