@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,20 +20,22 @@ from excise.summary import SummaryError, SummaryFile, is_summaries
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+_PLAIN: Final = re.compile(r"[\w.@:+-]+", re.ASCII)
 DEFAULT_LAST: Final = "10m"
 EXIT_CODES: Final = {"unreadable": EXIT_USAGE, "unclear": EXIT_USAGE, "not permitted": EXIT_PERMISSION,
                      "not there": EXIT_TARGET}
 
 
 def complete_workload(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names that the history has; none where it cannot be read."""
+    """Names that the history has; none where it cannot be read. A shell puts them in the command line as they are, and
+    a process may call itself `$(reboot)`: only plain ones."""
     folder = ctx.params.get("history") or DEFAULT_FOLDER
     try:
         kept = kept_in(Path(folder))[0]
     except HistoryError:
         return []
     return [CompletionItem(k.workload.name, help=k.workload.kind) for k in kept
-            if k.workload.name.startswith(incomplete)]
+            if k.workload.name.startswith(incomplete) and _PLAIN.fullmatch(k.workload.name)]
 
 
 STAGES_OPTION = click.option(

@@ -25,6 +25,7 @@ for folder in ("history", "summary"):
 from past import SECOND, TRITON, VLLM, at, keep  # noqa: E402
 
 from excise.summary import SummaryWriter  # noqa: E402
+from excise.workload import Workload  # noqa: E402
 
 SOURCE = str(Path(excise.__file__).parents[1])
 USAGE, PERMISSION, TARGET = 2, 3, 4
@@ -235,3 +236,12 @@ def test_names_of_workloads_are_completed_from_the_history(spool: Path, tmp_path
     assert complete("excise report --workload ", 3, EXCISE_HISTORY=str(spool)) == ["triton.service", "vllm"]
     assert complete(f"excise flame --history {spool} -w v", 5) == ["vllm"]
     assert complete("excise folded -w ", 3, EXCISE_HISTORY=str(tmp_path / "none")) == []
+
+
+def test_names_that_processes_gave_themselves_do_no_harm(tmp_path: Path) -> None:
+    names = ("$(reboot)", "a\nplain,b", "\x1b[2J", "good")
+    keep(tmp_path, 1_800_000_000 * SECOND, 1, [Workload(name, "process") for name in names])
+    assert complete("excise report -w ", 3, EXCISE_HISTORY=str(tmp_path)) == ["good"]
+    for done in (run("report", "--history", str(tmp_path)), run("history", "--history", str(tmp_path)),
+                 run("report", "--history", str(tmp_path), "-w", "\x1b[2J", "--since", "2027-01-01")):
+        assert "\x1b" not in done.output and "\nplain" not in done.output

@@ -41,7 +41,7 @@ from excise.stages import Rules
 from excise.summarize import Summarizer
 from excise.summary import Cell, CellKey, Summary, compact, decode_segments, encode_segment, merge
 
-SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 MAIN, WORKER, POOL = Thread(PID, PID, "main", True), Thread(101, PID, "worker", True), Thread(102, PID, "pool-3", False)
 WAITS = ("gil", "lock", "io", "net", "sleep", "other")
 
@@ -254,6 +254,12 @@ def test_a_kind_of_frame_of_another_version_is_drawn() -> None:
     one = window(1, 0)
     frames = {number: Frame(cast(Any, "gpu"), f.file, f.name, f.line) for number, f in one.frames.items()}
     assert encode_flame(report_of(replace(one, frames=frames)))
+
+
+def test_a_budget_that_took_hooks_out_is_said_with_a_way_out_that_an_agent_has() -> None:
+    one = replace(window(1, 0), steps={"switches 1/4 of the time": 5 * SECOND, "everything": 5 * SECOND})
+    (note,) = (note for note in report_of(one).notes if "short phases" in note)
+    assert "for 50% of the time" in note and note.endswith("with a larger budget it sees more")
 
 
 def test_samples_at_two_rates_are_said() -> None:

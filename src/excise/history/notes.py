@@ -23,7 +23,7 @@ def notes_of(summary: Summary, words: Iterable[Words], sources: list[tuple[Sourc
     versions = sorted({s.version for s, _ in sources})
     if len(versions) > 1:
         out.append(f"Excise {_and(versions)} watched: rules may have changed between them")
-    return [*out, *phased(summary.steps), *untracked(summary.lost)]
+    return [*out, *phased(summary.steps, "with a larger budget it sees more"), *untracked(summary.lost)]
 
 
 def _and(names: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from excise.history.coverage import coverage
 from excise.history.fold import Fold
 from excise.history.report import report_of
 from excise.history.when import Range
+from excise.printable import printable
 from excise.report import Report
 from excise.spool import Entry, Gap, SpoolError, WorkloadHistory, read_history, survey
 from excise.spool.history import find_workload
@@ -34,10 +35,11 @@ REASONS: Final = {
 
 
 class HistoryError(Exception):
-    """A history that cannot be shown. The text is a sentence for the user, with the way out."""
+    """A history that cannot be shown. The text is a sentence for the user, with the way out; it may hold names that
+    processes gave themselves, and is fit to print."""
 
     def __init__(self, problem: Problem, sentence: str) -> None:
-        super().__init__(sentence)
+        super().__init__(printable(sentence))
         self.problem: Problem = problem
 
 

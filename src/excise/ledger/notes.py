@@ -23,7 +23,7 @@ def doubt(stages: Mapping[str, Mapping[str, int | None]]) -> list[str]:
     ]
 
 
-def phased(steps_ns: Mapping[str, int]) -> list[str]:
+def phased(steps_ns: Mapping[str, int], way_out: str = "--budget none sees all") -> list[str]:
     """When the governor took the switch hooks out for much of the time. `steps_ns`: how long each step was taken."""
     whole = sum(steps_ns.values())
     share = sum(ns for name, ns in steps_ns.items() if name.startswith(PHASED)) / whole if whole else 0.0
@@ -31,7 +31,7 @@ def phased(steps_ns: Mapping[str, int]) -> list[str]:
         return []
     return [
         f"to keep to its budget Excise saw switches in short phases only for {share:.0%} of the time: "
-        "which stages waited is rough there, see the errors; --budget none sees all"
+        f"which stages waited is rough there, see the errors; {way_out}"
     ]
 
 
