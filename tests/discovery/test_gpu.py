@@ -48,12 +48,12 @@ class FakeNvml:
         return [SimpleNamespace(pid=pid, usedGpuMemory=None) for pid in pids]
 
 
-def source(tmp_path: Path, nvml: Any, driver: bool = True) -> tuple[GpuProcesses, list[float]]:
+def source(tmp_path: Path, nvml: Any, driver: bool = True, in_namespace: bool = False) -> tuple[GpuProcesses, list[float]]:
     device = tmp_path / "nvidiactl"
     if driver:
         device.touch()
     now = [100.0]
-    return GpuProcesses(lambda: nvml, device, lambda: now[0]), now
+    return GpuProcesses(lambda: nvml, device, lambda: now[0], in_namespace), now
 
 
 def test_the_pids_of_all_devices_are_one_set() -> None:
@@ -68,6 +68,12 @@ def test_without_a_driver_nothing_is_loaded_and_the_reason_says_so(tmp_path: Pat
     nvml = FakeNvml([50])
     answer = source(tmp_path, nvml, driver=False)[0].pids()
     assert answer.pids == frozenset() and "no NVIDIA driver" in answer.reason and not nvml.started
+
+
+def test_in_a_pid_namespace_the_hosts_numbers_are_not_used(tmp_path: Path) -> None:
+    nvml = FakeNvml([50])
+    answer = source(tmp_path, nvml, in_namespace=True)[0].pids()
+    assert answer.pids == frozenset() and "pid namespace" in answer.reason and not nvml.started
 
 
 def test_a_module_that_is_not_there_is_a_reason(tmp_path: Path) -> None:

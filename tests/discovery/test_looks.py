@@ -177,7 +177,7 @@ def test_two_hundred_that_start_and_die_between_looks_leave_nothing(host: FakeHo
     host.add(50, maps=(TORCH,))
     discovery = steady(host)
     descriptors = len(os.listdir("/proc/self/fd"))
-    for n in range(5):
+    for n in range(2):
         for pid in range(1000, 1200):
             maps = (TORCH,) if pid % 2 else (LIBC,)
             host.add(pid, maps=maps, start=n + 1, cgroup=f"0::/system.slice/{pid % 7}.service")
@@ -237,6 +237,15 @@ def test_a_process_that_exits_while_it_is_read_is_no_error(host: FakeHost, missi
     host.remove(50)
     host.look(discovery)
     assert 50 not in {found.pid for found in discovery.watched}
+
+
+@pytest.mark.parametrize(("mean_s", "interval_s"), [(0.0, 1.0), (0.0002, 1.0), (0.0007, 1.4), (0.5, 1.8)])
+def test_looks_that_are_dear_are_spaced_and_never_beyond_two_seconds(
+    host: FakeHost, mean_s: float, interval_s: float
+) -> None:
+    discovery = host.discovery()
+    discovery._mean_s = mean_s
+    assert discovery.interval_s == pytest.approx(interval_s)
 
 
 # -- maps
