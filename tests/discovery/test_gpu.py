@@ -48,7 +48,9 @@ class FakeNvml:
         return [SimpleNamespace(pid=pid, usedGpuMemory=None) for pid in pids]
 
 
-def source(tmp_path: Path, nvml: Any, driver: bool = True, in_namespace: bool = False) -> tuple[GpuProcesses, list[float]]:
+def source(
+    tmp_path: Path, nvml: Any, driver: bool = True, in_namespace: bool = False
+) -> tuple[GpuProcesses, list[float]]:
     device = tmp_path / "nvidiactl"
     if driver:
         device.touch()

@@ -129,17 +129,17 @@ def test_changes_that_mean_nothing_cost_no_more_than_their_share(host: FakeHost)
 
 
 def test_those_that_wait_have_their_turn(host: FakeHost) -> None:
-    for pid in range(50, 90):
+    for pid in range(50, 70):
         host.add(pid)
     discovery = steady(host)
-    host.grow(89, 19_999, LIBC, TORCH)
+    host.grow(69, 19_999, LIBC, TORCH)
     looks = 0
-    while not discovery.watched and looks < 40:
-        for pid in range(50, 89):
+    while not discovery.watched and looks < 20:
+        for pid in range(50, 69):
             host.grow(pid, 19_000 + looks % 2, LIBC)
         host.look(discovery)
         looks += 1
-    assert looks <= 40 // 2
+    assert looks <= 20 // 2 + 1
 
 
 def test_an_exec_that_changes_no_size_is_found_in_turn(host: FakeHost) -> None:
