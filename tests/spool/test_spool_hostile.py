@@ -305,3 +305,16 @@ def test_a_cursor_from_another_life_does_not_hide_new_entries(good: Good, tmp_pa
         path.unlink(missing_ok=True)
     made = fill(make(folder), 2)
     assert entries(delivered(folder)) == made
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"[]", b"{}", b"nonsense", b"\xff" * 99, b'{"lost": 3, "files": {}}', b'{"lost": {}, "files": {"x": []}}',
+    b'{"lost": {"x": -1}, "files": {}}', b'{"lost": {}, "files": {"1": [1, 2, 3]}}', b"[" * 100_000,
+    b'{"lost": {}, "files": {"1": ["a", 1, 1, 1, 1, 1]}}', b'{"lost": {}, "files": {}, "settled": 1e400}',
+    b'{"lost": {}, "files": {}, "more": 1}', b'{"lost": {}, "files": [1], "settled": true}'])
+def test_damaged_totals_are_made_again_from_the_log(good: Good, tmp_path: Path, content: bytes) -> None:
+    folder = spool_of(tmp_path / "s", good.data)
+    (folder / "totals.json").write_bytes(content)
+    assert len(list(read_history(folder, since_ns=1))) == 10
+    spool = make(folder)
+    assert spool.state().written == 10 and list(spool.reserve(1)) == [11]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -133,10 +133,11 @@ class FileRecords:
 
 
 class LogReader:
-    """Reads the files from number `start` on, and those that come; files that are not ours to read are passed over."""
+    """Reads the files from number `start` on but those to `skip`, and those that come; what is not ours to read is
+    passed over."""
 
-    def __init__(self, folder: Folder, start: int = 1) -> None:
-        self._folder = folder
+    def __init__(self, folder: Folder, start: int = 1, skip: Collection[int] = ()) -> None:
+        self._folder, self._skip = folder, skip
         self._file = max(start - 1, 0)  # the one that is read, or was last
         self._records: FileRecords | None = None
         self._gone = False
@@ -186,6 +187,8 @@ class LogReader:
                 continue
             self._gone |= number > self._file + 1
             self._file = number
+            if number in self._skip:
+                continue
             records = open_records(self._folder, number)
             if records is not None:
                 self._records = records

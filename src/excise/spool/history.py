@@ -8,6 +8,7 @@ from pathlib import Path
 
 from excise.spool._folder import Folder
 from excise.spool._log import LogReader, Sealed
+from excise.spool._totals import read_totals
 from excise.spool.entry import Entry
 from excise.spool.errors import SpoolError
 from excise.workload import Workload
@@ -21,10 +22,11 @@ class WorkloadHistory:
     last_wall_ns: int | None  # end of the last
 
 
-def history_workloads(folder: Path) -> list[WorkloadHistory]:
-    """Of every workload that the spool has summaries of, by name. SpoolError: there is no such folder."""
+def history_workloads(folder: Path, since_ns: int | None = None, until_ns: int | None = None) -> list[WorkloadHistory]:
+    """Of every workload that the spool has summaries of, in [since_ns, until_ns), by name. SpoolError: there is no
+    such folder."""
     found: dict[Workload, tuple[int, list[int]]] = {}
-    for sealed in _sealed(folder):
+    for sealed in _sealed(folder, since_ns, until_ns):
         workload = sealed.shipment.workload
         windows, times = found.get(workload, (0, []))
         times = [*times, *(sealed.shipment.wall_ns or ())]
@@ -37,17 +39,20 @@ def read_history(folder: Path, workload: str | None = None, since_ns: int | None
                  until_ns: int | None = None) -> Iterator[Entry]:
     """Entries in the order of the log, those whose time and [since_ns, until_ns) (wall, ns since 1970) have a part in
     common; damaged ones are left out. `workload`: a name, one without its ".service", or the beginning of just one
-    name.
+    name, of those that have entries of this time.
 
     SpoolError at once: there is no such folder, or no such workload in it.
     """
-    name = None if workload is None else find_workload({w.workload.name for w in history_workloads(folder)}, workload,
-                                                       folder)
+    name = None
+    if workload is not None:
+        names = {known.workload.name for known in history_workloads(folder, since_ns, until_ns)}
+        name = find_workload(names, workload, folder, timed=since_ns is not None or until_ns is not None)
     Folder(folder, own=False).close()
-    return _entries(folder, name, since_ns, until_ns)
+    return (entry for sealed in _sealed(folder, since_ns, until_ns) if name in (None, sealed.shipment.workload.name)
+            and (entry := sealed.open()) is not None)
 
 
-def find_workload(names: Collection[str], wanted: str, folder: Path) -> str:
+def find_workload(names: Collection[str], wanted: str, folder: Path, *, timed: bool = False) -> str:
     """SpoolError, which lists the names, where none or more than one is meant."""
     for exact in (wanted, f"{wanted}.service"):
         if exact in names:
@@ -58,35 +63,30 @@ def find_workload(names: Collection[str], wanted: str, folder: Path) -> str:
     if begin:
         raise SpoolError(f"{wanted!r} may be any of {_listed(begin)}: give the whole name")
     if not names:
-        raise SpoolError(f"{folder} has no summaries yet")
-    raise SpoolError(f"{folder} has no workload {wanted!r}; it has {_listed(sorted(names))}")
+        raise SpoolError(f"{folder} has no summaries {'in that time' if timed else 'yet'}")
+    nothing = f"nothing of {wanted!r} in that time" if timed else f"no workload {wanted!r}"
+    raise SpoolError(f"{folder} has {nothing}; it has {_listed(sorted(names))}")
 
 
-def _entries(folder: Path, name: str | None, since_ns: int | None, until_ns: int | None) -> Iterator[Entry]:
-    for sealed in _sealed(folder):
-        if name is not None and sealed.shipment.workload.name != name:
-            continue
-        wall_ns = sealed.shipment.wall_ns
-        if (since_ns is not None or until_ns is not None) and wall_ns is None:
-            continue
-        if wall_ns and ((since_ns is not None and wall_ns[1] <= since_ns)
-                        or (until_ns is not None and wall_ns[0] >= until_ns)):
-            continue
-        entry = sealed.open()
-        if entry is not None:
-            yield entry
-
-
-def _sealed(path: Path) -> Iterator[Sealed]:
+def _sealed(path: Path, since_ns: int | None, until_ns: int | None) -> Iterator[Sealed]:
+    """Those of that time. Files that are known to have none are not opened."""
     folder = Folder(path, own=False)
-    log = LogReader(folder)
+    totals = read_totals(folder)
+    skip = {number for number, facts in (totals.files if totals else {}).items() if facts.outside(since_ns, until_ns)}
+    log = LogReader(folder, skip=skip)
     try:
         while (record := log.read()) is not None:
-            if isinstance(record.item, Sealed):
+            if isinstance(record.item, Sealed) and _within(record.item.shipment.wall_ns, since_ns, until_ns):
                 yield record.item
     finally:
         log.close()
         folder.close()
+
+
+def _within(wall_ns: tuple[int, int] | None, since_ns: int | None, until_ns: int | None) -> bool:
+    if wall_ns is None:
+        return since_ns is None and until_ns is None
+    return (since_ns is None or wall_ns[1] > since_ns) and (until_ns is None or wall_ns[0] < until_ns)
 
 
 def _listed(names: list[str], most: int = 20) -> str:

@@ -13,9 +13,10 @@ from typing import Final
 
 from excise.spool._clock import LogClock
 from excise.spool._envelope import MAX_SEQUENCE, Mark, gap_content, shipment_content, wall_of
+from excise.spool._facts import FileFacts
 from excise.spool._folder import LAST_FILE, Folder, segment_name
 from excise.spool._log import Record
-from excise.spool._recover import FileFacts, file_facts, highest_acknowledged, missing, recover
+from excise.spool._recover import file_facts, highest_acknowledged, missing, recover
 from excise.spool._slots import Slots
 from excise.spool._totals import Totals, read_totals, write_totals
 from excise.spool.entry import Entry, Gap
@@ -68,6 +69,8 @@ class Spool:
         """The next so many numbers. They are on the disk when it returns: none is ever given again, and one that comes
         to nothing is known to be lost. Waits for the disk. SpoolError: it does not take them."""
         with self._reserving:
+            if self._closed:
+                raise SpoolError(f"{self._folder.path} is closed")
             first = self._reserved + 1
             if count < 0 or self._reserved + count > MAX_SEQUENCE:
                 raise ValueError(f"cannot reserve {count} numbers")
@@ -102,11 +105,8 @@ class Spool:
                 self._lose(number, number, reason)
                 return False
             self._wrote(number, number, log_ns)
-            facts, wall = self._facts[self._file], wall_of(entry)
-            facts.entries += 1
+            self._facts[self._file].add_entry(wall_of(entry))
             self._written += 1
-            if wall and facts.oldest_wall_ns is None:
-                facts.oldest_wall_ns = wall[0]
             return True
 
     def lose(self, first: int, last: int, reason: str) -> None:
@@ -139,7 +139,7 @@ class Spool:
                 bytes=sum(f.bytes for f in self._facts.values()), files=len(self._facts),
                 first_sequence=next((f.first for f in facts if f.first is not None), None),
                 last_sequence=self._last if any(f.first is not None for f in facts) else None,
-                oldest_wall_ns=next((f.oldest_wall_ns for f in facts if f.oldest_wall_ns is not None), None),
+                oldest_wall_ns=next((f.start_wall_ns for f in facts if f.start_wall_ns is not None), None),
                 lost=dict(self._lost), written=self._written, dropped=self._dropped)
 
     def close(self) -> None:
@@ -169,19 +169,20 @@ class Spool:
             size = folder.size(segment_name(number))
             if size is None:
                 continue
-            if totals is not None and number < totals.file:
-                self._facts[number] = FileFacts(bytes=size)
-                self._unread.add(number)
-            else:
+            if totals is None or number >= totals.file:
                 self._facts[number], recent[number] = file_facts(folder, number)
-                self._facts[number].bytes = size
+            elif number in totals.files:
+                self._facts[number] = totals.files[number]
+            else:
+                self._facts[number] = FileFacts()
+                self._unread.add(number)
+            self._facts[number].bytes = size
         found = recover(known, recent)
         given = self._numbers.value
         self._reserved = max(given[0] if given else 0, found.last, highest_acknowledged(folder))
         if totals is None and found.last == 0:  # a new one, or one whose files were removed: nothing is known of those
             found.settled = self._reserved
-        wall_ns = max([known.wall_ns, *(f.wall_ns for f in self._facts.values())])
-        self._clock = LogClock(clock, found.log_ns, wall_ns)
+        self._clock = LogClock(clock, found.log_ns, found.wall_ns)
         self._opened_ns = self._clock.read()
         self._totals_due = False
         self._lost, self._written, self._dropped = found.lost, found.written, known.dropped
@@ -256,10 +257,7 @@ class Spool:
             self._finish()
 
     def _wrote(self, first: int, last: int, log_ns: int) -> None:
-        facts = self._facts[self._file]
-        facts.first = first if facts.first is None else min(first, facts.first)
-        facts.last = max(last, facts.last or 0)
-        facts.log_ns = log_ns
+        self._facts[self._file].add(first, last, log_ns)
         self._last = max(self._last, last)
 
     def _end_file(self, log_ns: int) -> None:
@@ -338,10 +336,14 @@ class Spool:
         try:
             write_totals(self._folder, Totals(
                 settled=self._settled(), file=self._file, written=self._written, dropped=self._dropped,
-                lost=self._lost, log_ns=log_ns, wall_ns=self._clock.wall_ns))
+                lost=self._lost, log_ns=log_ns, wall_ns=self._clock.wall_ns, files=self._ended()))
         except OSError:
             return
         self._totals_due = False
+
+    def _ended(self) -> dict[int, FileFacts]:
+        return {number: facts for number, facts in self._facts.items()
+                if number not in self._unread and not (number == self._file and self._fd >= 0)}
 
     def _abandon(self) -> None:
         for name in ("_fd", "_numbers_fd", "_lock_fd"):
