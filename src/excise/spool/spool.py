@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import threading
@@ -14,6 +13,7 @@ from typing import Final
 from excise.spool._clock import LogClock
 from excise.spool._envelope import MAX_SEQUENCE, Mark, gap_content, shipment_content, wall_of
 from excise.spool._facts import FileFacts
+from excise.spool._file import LogFile
 from excise.spool._folder import LAST_FILE, Folder, segment_name
 from excise.spool._log import Record
 from excise.spool._recover import file_facts, highest_acknowledged, missing, recover
@@ -22,7 +22,6 @@ from excise.spool._totals import Totals, read_totals, write_totals
 from excise.spool.entry import Entry, Gap
 from excise.spool.errors import SpoolError
 from excise.spool.state import SpoolState
-from excise.summary import SegmentEncoder
 
 SEGMENT_BYTES: Final = 8 << 20
 """Of a file, and never over an eighth of the cap. Each file has its definitions again: of a workload with 50 stacks
@@ -33,8 +32,10 @@ MIN_SEGMENT_BYTES: Final = 64 << 10
 MOST_FILES: Final = 4096
 """An agent that starts again and again begins a file each time."""
 
+MOST_GAPS: Final = 1000
+"""That wait for space on the disk, for days perhaps: beyond this neighbours go under one reason."""
+
 NUMBERS_MAGIC: Final = b"exnumber"  # numbers: the last one that was given out, 0
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Spool:
@@ -50,9 +51,10 @@ class Spool:
         self._segment_bytes = max(min(SEGMENT_BYTES, most_bytes // 8), MIN_SEGMENT_BYTES)
         self._lock = threading.Lock()
         self._reserving = threading.Lock()  # a slow disk holds up who asks for numbers, not who appends
-        self._fd = self._lock_fd = self._numbers_fd = -1
+        self._lock_fd = self._numbers_fd = -1
         self._closed = False
         self._folder = Folder(folder, own=True)
+        self._file = LogFile(self._folder, 1)
         try:
             self._lock_fd = _take_lock(self._folder)
             self._numbers_fd = self._folder.open_own("numbers")
@@ -94,18 +96,20 @@ class Spool:
                 return False
             log_ns = self._clock.read()
             self._end_file(log_ns)
+            if number not in self._pending:  # just forgotten
+                return False
             reason = self._write_gaps(log_ns)
             self._pending.discard(number)
             try:
                 content = shipment_content(entry, self._agent, Mark(self._settled(), log_ns))
-                reason = reason or self._write(self._encoder.encode(entry.summary, content))
-            except (ValueError, OverflowError):
+                reason = reason or self._file.put(entry.summary, content, log_ns)
+            except (ValueError, OverflowError, LookupError):
                 reason = "unencodable"
             if reason:
                 self._lose(number, number, reason)
                 return False
             self._wrote(number, number, log_ns)
-            self._facts[self._file].add_entry(wall_of(entry))
+            self._facts[self._file.number].add_entry(wall_of(entry))
             self._written += 1
             return True
 
@@ -126,6 +130,7 @@ class Spool:
             if self._closed:
                 return 0
             dropped = self._prune(log_ns := self._clock.read())
+            self._write_gaps(log_ns)
             if self._totals_due:
                 self._write_totals(log_ns)
             return dropped
@@ -151,7 +156,7 @@ class Spool:
             self._closed = True
             log_ns = self._clock.read()
             self._write_gaps(log_ns)
-            self._finish()
+            self._file.end()
             self._write_totals(log_ns)
         with self._reserving:
             self._abandon()
@@ -188,9 +193,8 @@ class Spool:
         self._lost, self._written, self._dropped = found.lost, found.written, known.dropped
         self._pending: set[int] = set()
         self._gaps: list[Gap] = []  # lost, and not written yet
-        self._encoder = _encoder()
-        self._last, self._size, self._began_ns = found.last, 0, 0
-        self._file = max(numbers, default=0) + 1  # the one that is written, or will be next
+        self._last = found.last
+        self._file.number = max(numbers, default=0) + 1
         for first, last in missing(found.settled, self._reserved, found.beyond):
             self._lose(first, last, "crash")
         if given is None or given[0] < self._reserved:
@@ -207,8 +211,8 @@ class Spool:
     def _lose(self, first: int, last: int, reason: str) -> None:
         self._lost[reason] = self._lost.get(reason, 0) + last - first + 1
         for i, gap in enumerate(self._gaps):
-            if gap.reason == reason and gap.last + 1 == first:
-                self._gaps[i] = Gap(gap.first, last, reason)
+            if gap.last + 1 == first and (gap.reason == reason or len(self._gaps) >= MOST_GAPS):
+                self._gaps[i] = Gap(gap.first, last, gap.reason)
                 return
         self._gaps.append(Gap(first, last, reason))
 
@@ -217,57 +221,27 @@ class Spool:
         self._gaps.sort(key=lambda gap: gap.first)
         while self._gaps:
             gap = self._gaps.pop(0)
-            reason = self._write(self._encoder.encode_gap(gap_content(gap, self._agent, Mark(self._settled(), log_ns))))
+            reason = self._file.put_gap(gap_content(gap, self._agent, Mark(self._settled(), log_ns)), log_ns)
             if reason:
                 self._gaps.insert(0, gap)
                 return reason
             self._wrote(gap.first, gap.last, log_ns)
         return ""
 
-    def _write(self, content: bytes) -> str:
-        """At the end of the file, whole. The reason why not, or ''."""
-        try:
-            if self._fd < 0:
-                self._begin_file()
-            view = memoryview(content)
-            while view:
-                view = view[os.write(self._fd, view):]
-        except OSError as error:
-            self._cut()
-            return "disk_full" if error.errno in _FULL else "io_error"
-        self._size += len(content)
-        self._facts[self._file].bytes = self._size
-        return ""
-
-    def _begin_file(self) -> None:
-        """Never one that is there already. Raises OSError."""
-        self._file = max(self._file, *(number + 1 for number in self._folder.segments()), 1)
-        self._fd = self._folder.create(segment_name(self._file))
-        self._facts[self._file] = FileFacts()
-        self._size, self._began_ns = 0, self._clock.read()
-
-    def _cut(self) -> None:
-        """Takes what a write has left half done off the end; what follows defines again what was defined there."""
-        self._encoder.restart()
-        if self._fd < 0:
-            return
-        try:
-            os.ftruncate(self._fd, self._size)
-        except OSError:
-            self._finish()
-
     def _wrote(self, first: int, last: int, log_ns: int) -> None:
-        self._facts[self._file].add(first, last, log_ns)
+        facts = self._facts.setdefault(self._file.number, FileFacts())
+        facts.bytes = self._file.size
+        facts.add(first, last, log_ns)
         self._last = max(self._last, last)
 
     def _end_file(self, log_ns: int) -> None:
         """When it is full. A file has all numbers from its first to its last: one that nobody settled while a whole
         file was written is forgotten."""
-        full = self._size >= self._segment_bytes
-        if self._fd < 0 or not (full or log_ns - self._began_ns >= SEGMENT_NS):
+        full = self._file.size >= self._segment_bytes
+        if not self._file.open or not (full or log_ns - self._file.began_ns >= SEGMENT_NS):
             return
         if self._settled() < self._last:
-            if self._size < 2 * self._segment_bytes and not log_ns - self._began_ns >= 2 * SEGMENT_NS:
+            if self._file.size < 2 * self._segment_bytes and not log_ns - self._file.began_ns >= 2 * SEGMENT_NS:
                 return
             forgotten = sorted(number for number in self._pending if number < self._last)
             self._pending.difference_update(forgotten)
@@ -275,31 +249,15 @@ class Spool:
                 self._lose(number, number, "forgotten")
             if self._write_gaps(log_ns):
                 return
-        self._finish()
+        self._file.end()
         self._prune(log_ns)
         self._write_totals(log_ns)
-
-    def _finish(self) -> None:
-        """Closes the file, on the disk."""
-        fd, self._fd = self._fd, -1
-        if fd < 0:
-            return
-        try:
-            os.fdatasync(fd)
-            self._folder.sync()
-        except OSError:
-            pass  # what the disk has lost will be found damaged
-        finally:
-            os.close(fd)
-        self._encoder = _encoder()
-        self._size = 0
-        self._file += 1
 
     def _prune(self, log_ns: int) -> int:
         dropped = 0
         total = sum(facts.bytes for facts in self._facts.values())
         for number in sorted(self._facts):
-            if number == self._file and self._fd >= 0:
+            if number == self._file.number and self._file.open:
                 break
             too_many = total > self._most_bytes or len(self._facts) > MOST_FILES
             facts = self._known(number)
@@ -335,7 +293,7 @@ class Spool:
             return
         try:
             write_totals(self._folder, Totals(
-                settled=self._settled(), file=self._file, written=self._written, dropped=self._dropped,
+                settled=self._settled(), file=self._file.number, written=self._written, dropped=self._dropped,
                 lost=self._lost, log_ns=log_ns, wall_ns=self._clock.wall_ns, files=self._ended()))
         except OSError:
             return
@@ -343,21 +301,17 @@ class Spool:
 
     def _ended(self) -> dict[int, FileFacts]:
         return {number: facts for number, facts in self._facts.items()
-                if number not in self._unread and not (number == self._file and self._fd >= 0)}
+                if number not in self._unread and not (number == self._file.number and self._file.open)}
 
     def _abandon(self) -> None:
-        for name in ("_fd", "_numbers_fd", "_lock_fd"):
+        self._file.abandon()
+        for name in ("_numbers_fd", "_lock_fd"):
             fd = getattr(self, name)
             setattr(self, name, -1)
             if fd >= 0:
                 os.close(fd)
         self._closed = True
         self._folder.close()
-
-
-def _encoder() -> SegmentEncoder:
-    """A file is one segment, if its summaries' names allow."""
-    return SegmentEncoder(1 << 62, 1 << 62)
 
 
 def _take_lock(folder: Folder) -> int:
