@@ -176,6 +176,28 @@ def test_nobody_listens() -> None:
     assert deliver(ForwardConfig(address=f"127.0.0.1:{port}", timeout_s=PLENTY_S)).endswith("Connection refused")
 
 
+def test_an_address_that_leads_nowhere_does_not_keep_us_from_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host with IPv6 in its name but not in its network, say."""
+    def script(connection: socket.socket) -> None:
+        message = msgpack.unpackb(read_some(connection))
+        connection.sendall(msgpack.packb({"ack": message[2]["chunk"]}))
+        read_until_closed(connection)
+
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, HostileServer(script) as server:
+        full = [socket.socket() for _ in range(3)]  # its queue is full: a connect gets no answer
+        for one in full:
+            one.setblocking(False)
+            one.connect_ex(deaf.getsockname())
+        addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", at)
+                     for at in (deaf.getsockname(), ("127.0.0.1", server.port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+        sink = ForwardSink(ForwardConfig(address="two.test:24224", timeout_s=2.0))
+        sink.deliver(AGENT, [entry(1)])
+        sink.close()
+        for one in full:
+            one.close()
+
+
 def test_a_stop_ends_a_delivery_that_hangs() -> None:
     told: list[str] = []
     connected = threading.Event()
@@ -258,7 +280,7 @@ def test_any_bytes_of_a_server_are_an_answer_or_an_error(content: bytes) -> None
         answer = unpacker.unpack()
     except (ValueError, msgpack.UnpackException):
         return
-    for read in (wire.read_helo, lambda a: wire.check_pong(a, wire.Helo(b"", b"", True), wire.Login("h", b"k"), b"")):
+    for read in (wire.read_helo, lambda a: wire.check_pong(a, wire.Helo(b"", b"", True), wire.Login("h", b"k"), "")):
         with pytest.raises(SinkError):
             read(answer)
     assert not wire.is_ack(answer, "chunk")

@@ -77,8 +77,8 @@ def read_helo(answer: object) -> Helo:
     return Helo(nonce, auth, keepalive)
 
 
-def ping(helo: Helo, login: Login, salt: bytes) -> bytes:
-    """`salt`: new for each connection."""
+def ping(helo: Helo, login: Login, salt: str) -> bytes:
+    """`salt`: new for each connection; text, as Fluentd and Fluent Bit send it."""
     if helo.auth and not login.user:
         raise SinkError("the server asks for a user: set user and password_file", "retry")
     password = _hex(helo.auth, login.user.encode(), login.password) if helo.auth else ""
@@ -87,7 +87,7 @@ def ping(helo: Helo, login: Login, salt: bytes) -> bytes:
     return packed
 
 
-def check_pong(answer: object, helo: Helo, login: Login, salt: bytes) -> None:
+def check_pong(answer: object, helo: Helo, login: Login, salt: str) -> None:
     """SinkError unless the server took us, and knows the key itself."""
     if not (isinstance(answer, list) and len(answer) == 5 and answer[0] == b"PONG"
             and all(isinstance(part, bytes) for part in answer[2:])):
@@ -106,8 +106,8 @@ def is_ack(answer: object, chunk: str) -> bool:
     return isinstance(answer, dict) and answer.get(b"ack") == chunk.encode()
 
 
-def _key(salt: bytes, hostname: bytes, helo: Helo, login: Login) -> str:
-    return _hex(salt, hostname, helo.nonce, login.shared_key)
+def _key(salt: str, hostname: bytes, helo: Helo, login: Login) -> str:
+    return _hex(salt.encode(), hostname, helo.nonce, login.shared_key)
 
 
 def _hex(*parts: bytes) -> str:
