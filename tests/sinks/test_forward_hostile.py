@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import threading
@@ -14,9 +15,9 @@ import pytest
 from hostile_server import HostileServer, read_some, read_until_closed
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_items import AGENT, entries, entry
+from sample_items import AGENT, entry
 
-from excise.spool import Item
+from excise.spool import Gap, Item
 from excise_agent.config.schema import ForwardConfig, TlsConfig
 from excise_agent.sinks import SinkError
 from excise_agent.sinks import forward_wire as wire
@@ -116,6 +117,34 @@ def test_a_server_that_does_not_know_the_key_gets_no_event(key_file: Path, answe
     assert rest == [b""]
 
 
+def test_a_handshake_as_fluent_bit_does_it(key_file: Path) -> None:
+    """As its sources have it (plugins/in_forward/fw_prot.c): nonce and salt are `str` and no text, a salt for passwords
+    is there though it has no users, "keepalive" is not; all of a PING must be `str`; a wrong key just closes."""
+    nonce, told = b"\xff\x00" * 8, []
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall(b"\x92\xa4HELO\x82\xa5nonce\xb0" + nonce + b"\xa4auth\xb0" + b"\xfe" * 16)
+        ping = msgpack.unpackb(read_some(connection))
+        assert ping[0] == "PING" and len(ping) == 6 and all(isinstance(part, str) for part in ping)
+        _, hostname, salt, digest, user, password = ping
+        if digest != hashlib.sha512(salt.encode() + hostname.encode() + nonce + b"correct horse").hexdigest():
+            return
+        told.append((user, password))
+        mine = hashlib.sha512(salt.encode() + b"localhost" + nonce + b"correct horse").hexdigest()
+        connection.sendall(msgpack.packb(["PONG", True, "", "localhost", mine]))
+        connection.sendall(msgpack.packb({"ack": msgpack.unpackb(read_some(connection))[2]["chunk"]}))
+        read_until_closed(connection)
+
+    with HostileServer(script) as server:
+        sink = ForwardSink(ForwardConfig(address=server.address, shared_key_file=key_file, timeout_s=PLENTY_S))
+        sink.deliver(AGENT, [entry(1)])
+        sink.close()
+        key_file.write_text("wrong")
+        config = ForwardConfig(address=server.address, shared_key_file=key_file, timeout_s=PLENTY_S)
+        assert "before its PONG: compare shared_key_file" in deliver(config)
+    assert told == [("", "")]
+
+
 def test_a_connection_that_closes_is_an_error_that_says_before_what(key_file: Path) -> None:
     with HostileServer(lambda _connection: None) as server:
         config = ForwardConfig(address=server.address, shared_key_file=key_file, timeout_s=PLENTY_S)
@@ -153,7 +182,7 @@ def test_a_server_that_does_not_read_costs_the_timeout() -> None:
     over = threading.Event()
     with HostileServer(lambda _connection: assert_(over.wait(PLENTY_S))) as server:
         config = ForwardConfig(address=server.address, timeout_s=SHORT_S)
-        assert deliver(config, list(entries(1, 4000))).startswith("did not answer")
+        assert deliver(config, [Gap(1, 1, "x" * 20_000_000)]).startswith("did not answer")
         over.set()
 
 

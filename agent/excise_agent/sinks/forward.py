@@ -78,7 +78,7 @@ class ForwardSink:
         helo = wire.read_helo(self._answer(connection, "HELO; has it a shared key?"))
         salt = secrets.token_hex(16)
         connection.send(wire.ping(helo, login, salt))
-        wire.check_pong(self._answer(connection, "PONG"), helo, login, salt)
+        wire.check_pong(self._answer(connection, "PONG: compare shared_key_file"), helo, login, salt)
         return helo.keepalive
 
     def _send(self, connection: Connection, entries: Sequence[bytes]) -> None:

@@ -78,12 +78,11 @@ def read_helo(answer: object) -> Helo:
 
 
 def ping(helo: Helo, login: Login, salt: str) -> bytes:
-    """`salt`: new for each connection; text, as Fluentd and Fluent Bit send it."""
-    if helo.auth and not login.user:
-        raise SinkError("the server asks for a user: set user and password_file", "retry")
-    password = _hex(helo.auth, login.user.encode(), login.password) if helo.auth else ""
+    """`salt`: new for each connection; text, for Fluent Bit takes nothing else."""
+    asked = bool(helo.auth and login.user)  # Fluent Bit asks always, also where it has no users
+    password = _hex(helo.auth, login.user.encode(), login.password) if asked else ""
     packed: bytes = msgpack.packb(["PING", login.hostname, salt, _key(salt, login.hostname.encode(), helo, login),
-                                   login.user if helo.auth else "", password])
+                                   login.user if asked else "", password])
     return packed
 
 
