@@ -8,6 +8,7 @@ import socket
 import threading
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
@@ -124,7 +125,9 @@ def test_a_handshake_as_fluent_bit_does_it(key_file: Path) -> None:
 
     def script(connection: socket.socket) -> None:
         connection.sendall(b"\x92\xa4HELO\x82\xa5nonce\xb0" + nonce + b"\xa4auth\xb0" + b"\xfe" * 16)
-        ping = msgpack.unpackb(read_some(connection))
+        said = read_some(connection)
+        assert b"correct horse" not in said
+        ping = msgpack.unpackb(said)
         assert ping[0] == "PING" and len(ping) == 6 and all(isinstance(part, str) for part in ping)
         _, hostname, salt, digest, user, password = ping
         if digest != hashlib.sha512(salt.encode() + hostname.encode() + nonce + b"correct horse").hexdigest():
@@ -225,6 +228,26 @@ def test_an_address_that_leads_nowhere_does_not_keep_us_from_the_next(monkeypatc
         sink.close()
         for one in full:
             one.close()
+
+
+def test_failures_leave_no_descriptor_behind(tls_files: Path, key_file: Path) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    tls = TlsConfig(True, tls_files / "ca.pem")
+    gone = ForwardConfig(address="127.0.0.1:1", timeout_s=PLENTY_S)
+    with HostileServer(says(b"\xc1" * 99)) as server:
+        garbage = ForwardConfig(address=server.address, timeout_s=PLENTY_S)
+        configs = [gone, garbage, replace(garbage, tls=tls), replace(garbage, shared_key_file=key_file, timeout_s=0.05)]
+        sinks = [ForwardSink(config) for config in configs]
+        counts = []
+        for _ in range(3):
+            for sink in sinks * 5:
+                with pytest.raises(SinkError):
+                    sink.deliver(AGENT, [entry(1)])
+            server.settle()
+            counts.append(descriptors())
+    assert counts[1] == counts[2]
 
 
 def test_a_stop_ends_a_delivery_that_hangs() -> None:
