@@ -7,13 +7,15 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # bcc for Python; what a virtual environment needs; a compiler and libc headers, with which the tests build targets.
 APT    := python3-bpfcc python3-venv g++ libc6-dev linux-libc-dev
+# Servers that tests talk to. Unpacked and not installed: their packages would start them on this host's ports.
+SERVERS := prometheus
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help venv apt demo test lint bench soak clean
+.PHONY: help venv apt servers demo test lint bench soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,10 +39,21 @@ apt:
 	        apt-get install -qq -y --no-install-recommends $$missing; } >"$$log" 2>&1 \
 	    || { cat "$$log" >&2; rm -f "$$log"; exit 1; }; rm -f "$$log"; }
 
+servers: $(SERVERS:%=$(VENV)/servers/%.unpacked) ## servers that tests talk to, unpacked into the virtual environment
+
+$(VENV)/servers/%.unpacked: | $(STAMP)
+	@mkdir -p $(VENV)/servers/$*.tmp
+	@command -v apt-get >/dev/null || { echo 'make: not a Debian: put $* (and promtool) on PATH' >&2; exit 1; }
+	@cd $(VENV)/servers/$*.tmp && rm -f *.deb && echo 'make: unpacking $*' && \
+	    { apt-get download -qq $* || { $(SUDO) apt-get update -qq && apt-get download -qq $*; }; } 2>apt.log \
+	    || { cat apt.log >&2; exit 1; }
+	@dpkg-deb -x $(VENV)/servers/$*.tmp/*.deb $(VENV)/servers
+	@rm -r $(VENV)/servers/$*.tmp && touch $@
+
 demo: $(STAMP) ## profile a small inference server for 10 s; writes excise-demo.html
 	@$(BIN)/python packaging/demo/demo.py
 
-test: lint ## everything: ruff, mypy, pytest
+test: lint servers ## everything: ruff, mypy, pytest
 	@$(BIN)/python -m pytest -q
 
 lint: $(STAMP) ## ruff and mypy

@@ -148,3 +148,26 @@ def test_what_belongs_to_no_part_is_let_go() -> None:
     partition.remove(made)
     partition.feed(replace(HEADER, rate_hz=19.0))
     assert seen[-1] is not partition.header and partition.parts == ()
+
+
+def test_a_window_of_a_part_goes_on_where_only_the_streams_ends() -> None:
+    partition = begun(Process(100, 1, "python"), Process(200, 2, "python"))
+    _, one = part(partition, 100)
+    _, tap = part(partition, 100, exclusive=False)
+    partition.hold = True
+    for start in (1, 2):
+        partition.feed(Cost(start, start + 1, {"agent_ns": 6}))
+        partition.feed(ended(start, start + 1, 100, 200))
+    late, two = part(partition, 200)
+    partition.hold = False
+    assert not of(Totals, one) and not of(Cost, one) and len(of(Totals, tap)) == 2
+    partition.feed(ended(3, 4, 100, 200))
+    (whole,) = of(Totals, one)
+    assert (whole.start_ns, whole.end_ns) == (1, 4) and whole.rows["pid"].tolist() == [100, 100, 100]
+    assert sum(c.values["agent_ns"] for c in of(Cost, one)) == 12  # before the other part came
+    assert sum(c.values["agent_ns"] for c in of(Cost, tap)) == 12
+    assert [(t.start_ns, t.end_ns) for t in of(Totals, two)] == [(3, 4)]
+    partition.hold = True
+    partition.feed(ended(4, 5, 100, 200))
+    partition.remove(late)
+    assert [(t.start_ns, t.end_ns) for t in of(Totals, two)] == [(3, 4), (4, 5)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,6 +48,7 @@ def read_state(agent: Agent) -> dict[str, Any]:
             "processes": agent.discovery.counts.processes,
             "unreadable": agent.discovery.counts.unreadable,
             "cpu_s": agent.discovery.counts.cpu_s,
+            "last_wall_ns": agent.last_look_ns or None,
             "refused": sorted(w.name for w in watching.refused),
         },
         "workloads": [_workload(o) for o in watching.observed],
@@ -136,7 +136,11 @@ def metrics_status(agent: Agent, state: Mapping[str, Any]) -> AgentStatus:
         version=__version__,
         python=platform.python_version(),
         start_s=agent.started_ns / 1e9,
-        cpu_s={"agent": state["agent"]["cpu_ns"] / 1e9},
+        cpu_s={
+            "agent": state["agent"]["cpu_ns"] / 1e9,
+            "bpf": agent.watching.programs_ns / 1e9,
+            "tick": agent.watching.ticks_ns / 1e9,
+        },
         resident_bytes=state["agent"]["rss_bytes"],
         overhead_ratio=cost_ratio(state),
         budget_ratio=state["budget_ratio"],
@@ -148,7 +152,7 @@ def metrics_status(agent: Agent, state: Mapping[str, Any]) -> AgentStatus:
         workloads=len(state["workloads"]),
         scans=discovery["looks"],
         scan_cpu_s=discovery["cpu_s"],
-        last_scan_s=time.time(),
+        last_scan_s=_seconds(discovery["last_wall_ns"]),
         windows_lost=spool["lost"],
         spool_bytes=spool["bytes"],
         spool_limit_bytes=spool["most_bytes"],

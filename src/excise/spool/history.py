@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from excise.spool._folder import Folder
-from excise.spool._log import LogReader, Sealed
-from excise.spool.entry import Entry
+from excise.spool._log import LogReader, Record, Sealed
+from excise.spool.entry import Entry, Gap
 from excise.spool.errors import SpoolError
 from excise.workload import Workload
 
@@ -23,28 +23,39 @@ class WorkloadHistory:
 
 def history_workloads(folder: Path) -> list[WorkloadHistory]:
     """Of every workload that the spool has summaries of, by name. SpoolError: there is no such folder."""
+    return survey(folder)[0]
+
+
+def survey(folder: Path) -> tuple[list[WorkloadHistory], list[Gap]]:
+    """Every workload that the spool has summaries of, by name, and what the log says is lost, in its order; what was
+    dropped with a whole file is not among it. SpoolError: there is no such folder."""
     found: dict[Workload, tuple[int, list[int]]] = {}
-    for sealed in _sealed(folder):
-        workload = sealed.shipment.workload
+    gaps: list[Gap] = []
+    for record in _records(folder):
+        if isinstance(record.item, Gap):
+            gaps.append(record.item)
+            continue
+        workload = record.item.shipment.workload
         windows, times = found.get(workload, (0, []))
-        times = [*times, *(sealed.shipment.wall_ns or ())]
+        times = [*times, *(record.item.shipment.wall_ns or ())]
         found[workload] = windows + 1, [min(times), max(times)] if times else []
     return [WorkloadHistory(workload, windows, min(times, default=None), max(times, default=None))
-            for workload, (windows, times) in sorted(found.items())]
+            for workload, (windows, times) in sorted(found.items())], gaps
 
 
-def read_history(folder: Path, workload: str | None = None, since_ns: int | None = None,
+def read_history(folder: Path, workload: Workload | str | None = None, since_ns: int | None = None,
                  until_ns: int | None = None) -> Iterator[Entry]:
     """Entries in the order of the log, those whose time and [since_ns, until_ns) (wall, ns since 1970) have a part in
     common; damaged ones are left out. `workload`: a name, one without its ".service", or the beginning of just one
-    name.
+    name; a `Workload` is that one exactly.
 
     SpoolError at once: there is no such folder, or no such workload in it.
     """
-    name = None if workload is None else find_workload({w.workload.name for w in history_workloads(folder)}, workload,
-                                                       folder)
+    wanted = workload
+    if isinstance(workload, str):
+        wanted = find_workload({w.workload.name for w in history_workloads(folder)}, workload, folder)
     Folder(folder, own=False).close()
-    return _entries(folder, name, since_ns, until_ns)
+    return _entries(folder, wanted, since_ns, until_ns)
 
 
 def find_workload(names: Collection[str], wanted: str, folder: Path) -> str:
@@ -62,9 +73,12 @@ def find_workload(names: Collection[str], wanted: str, folder: Path) -> str:
     raise SpoolError(f"{folder} has no workload {wanted!r}; it has {_listed(sorted(names))}")
 
 
-def _entries(folder: Path, name: str | None, since_ns: int | None, until_ns: int | None) -> Iterator[Entry]:
+def _entries(
+    folder: Path, wanted: Workload | str | None, since_ns: int | None, until_ns: int | None
+) -> Iterator[Entry]:
     for sealed in _sealed(folder):
-        if name is not None and sealed.shipment.workload.name != name:
+        workload = sealed.shipment.workload
+        if wanted is not None and wanted not in (workload, workload.name):
             continue
         wall_ns = sealed.shipment.wall_ns
         if (since_ns is not None or until_ns is not None) and wall_ns is None:
@@ -78,12 +92,15 @@ def _entries(folder: Path, name: str | None, since_ns: int | None, until_ns: int
 
 
 def _sealed(path: Path) -> Iterator[Sealed]:
+    return (record.item for record in _records(path) if isinstance(record.item, Sealed))
+
+
+def _records(path: Path) -> Iterator[Record]:
     folder = Folder(path, own=False)
     log = LogReader(folder)
     try:
         while (record := log.read()) is not None:
-            if isinstance(record.item, Sealed):
-                yield record.item
+            yield record
     finally:
         log.close()
         folder.close()
