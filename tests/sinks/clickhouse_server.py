@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -61,8 +62,10 @@ class ClickHouseServer:
         with (self._folder / "log").open("ab") as log:
             self._child = subprocess.Popen([path, f"--config-file={self._folder}/config.xml"],
                                            stdout=log, stderr=log, cwd=self._folder, env=environment)
+        deadline = time.monotonic() + 60
         while not self._answers():
-            assert self._child.poll() is None, (self._folder / "log").read_text()
+            assert self._child.poll() is None and time.monotonic() < deadline, (self._folder / "log").read_text()
+            time.sleep(0.02)
 
     def client(self, text: str) -> str:
         """As an operator does it: a file into clickhouse-client."""
