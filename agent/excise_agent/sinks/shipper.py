@@ -14,7 +14,6 @@ from typing import Final, Protocol
 from excise.spool import Entry, Gap, Item
 from excise_agent.sinks.backoff import backoff_s
 from excise_agent.sinks.counts import REJECTED, read_counts, span, write_counts
-from excise_agent.sinks.event import window_wall_ns
 from excise_agent.sinks.sink import AgentInfo, Sink, SinkError
 
 BATCH: Final = 32  # items; about 5 minutes of a workload
