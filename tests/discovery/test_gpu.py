@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from fake_host import FakeHost
 
-from excise_agent.discovery import GpuPids, GpuProcesses, nvml_pids
+from excise_agent.discovery import GpuPids, GpuProcesses, GpuThread, nvml_pids
 
 
 class NvmlError(Exception):
@@ -115,3 +117,33 @@ def test_a_process_that_holds_a_context_is_found(host: FakeHost, tmp_path: Path)
     gpu, _ = source(tmp_path, FakeNvml([50, 4711]))
     [found] = host.look(host.discovery(gpu=gpu)).found
     assert (found.pid, found.why) == (50, "holds a CUDA context (NVML)")
+
+
+def test_a_driver_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
+    device, hangs, asked = tmp_path / "nvidiactl", threading.Event(), threading.Event()
+    device.touch()
+
+    class Hanging(FakeNvml):
+        def nvmlDeviceGetCount(self) -> int:
+            if self.asked:
+                asked.set()
+                hangs.wait()
+            return super().nvmlDeviceGetCount()
+
+    now = [0.0]
+    gpu = GpuProcesses(lambda: Hanging([50]), device, lambda: now[0], in_namespace=False)
+    thread = GpuThread(gpu, device, round_s=0.01)
+    deadline = time.monotonic() + 60
+    while not thread.pids().pids and time.monotonic() < deadline:
+        time.sleep(0.01)
+    now[0] += 3600.0
+    assert asked.wait(60) and thread.pids() == GpuPids(frozenset((50,)))
+    hangs.set()
+    thread.close()
+
+
+def test_without_a_driver_there_is_no_thread(tmp_path: Path) -> None:
+    before = threading.active_count()
+    thread = GpuThread(GpuProcesses(device=tmp_path / "none", in_namespace=False), tmp_path / "none")
+    assert "no NVIDIA driver" in thread.pids().reason and threading.active_count() == before
+    thread.close()

@@ -22,7 +22,7 @@ from excise_agent.daemon.shipping import Shipping
 from excise_agent.daemon.signals import Signals
 from excise_agent.daemon.state import metrics_status, read_state, status_line
 from excise_agent.daemon.watching import Settings, Watching
-from excise_agent.discovery import Discovery, Found, GpuProcesses, Identity
+from excise_agent.discovery import Discovery, Found, GpuProcesses, GpuThread, Identity
 from excise_agent.host import read_start_ns
 from excise_agent.loader import LoadError, Probes, Sizes
 from excise_agent.service.control_server import ControlServer
@@ -60,7 +60,7 @@ class Agent:
         self.spool = Spool(state_dir / "spool", self.agent, config.history.most_bytes, config.history.keep_s)
         self.outbox = Outbox(self.spool)
         self.watching = Watching(_settings(config, rules), self._emit, self._ended, self._notice)
-        self.discovery = Discovery(config.discovery, gpu=GpuProcesses())
+        self.discovery = Discovery(config.discovery, gpu=GpuThread(GpuProcesses()))
         self._status: AgentStatus | None = None
         self.shipping = Shipping(self.agent, state_dir, lambda: self._status, config.discovery.most_workloads)
         self.shipping.follow(config)
@@ -217,7 +217,7 @@ class Agent:
             self._lost_watch(error)
         if old.discovery != new.discovery:
             self.discovery.close()
-            self.discovery = Discovery(new.discovery, gpu=GpuProcesses())
+            self.discovery = Discovery(new.discovery, gpu=GpuThread(GpuProcesses()))
             before, self._wanted = self._wanted, {}
             self._look()
             self.watching.let_go({pid for pid in before if pid not in self._wanted})

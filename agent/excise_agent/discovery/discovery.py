@@ -13,6 +13,7 @@ from excise.workload import Workload
 from excise_agent.config.schema import DiscoveryConfig
 from excise_agent.discovery.changes import Changes, Found, Identity
 from excise_agent.discovery.gpu import GpuProcesses
+from excise_agent.discovery.gpu_thread import GpuThread
 from excise_agent.discovery.groups import Group, Groups
 from excise_agent.discovery.libraries import Libraries
 from excise_agent.discovery.place import Place
@@ -49,7 +50,7 @@ class Discovery:
         self,
         config: DiscoveryConfig,
         proc: Path = PROC,
-        gpu: GpuProcesses | None = None,
+        gpu: GpuProcesses | GpuThread | None = None,
         clock: Callable[[], float] = time.monotonic,
         passwd: Path = Path("/etc/passwd"),
         most_held: int | None = None,
