@@ -1,4 +1,4 @@
-"""Fills the caches before the first start: `python -m excise_agent.warm`, which the package runs at its installation."""
+"""Fills the caches before the first start: `python -m excise_agent.warm`, which the package runs when installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys  # noqa: E402
 
 
 def warm() -> str:
-    """Compiles kernels and probes into the caches, about 20 s of CPU. Returns why the probes could not be had, or ""."""
+    """Compiles kernels and probes into the caches, about 20 s of CPU. Returns why there are no probes, or ""."""
     with compiled_kernels(lambda _: None):
         import excise_agent.attach_command  # noqa: F401  its imports are all that is compiled
     from excise_agent.loader import LoadError, Probes, Sizes
