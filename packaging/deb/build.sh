@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Builds dist/excise_VERSION_amd64.deb from the working tree. Needs debhelper, python3-venv and PyPI; `make deb` brings them.
-# DEB_COMPRESSION: options for dpkg-deb, e.g. -Znone for a package that only a test will see.
+# DEB_COMPRESSION: options for dpkg-deb. gzip takes 3 s of CPU and gives 88 MB; "-Zxz -z1" takes 25 s and gives 64 MB.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
 # the last commit's time: the same source makes the same package, as far as PyPI gives the same wheels
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
-export SOURCE_DATE_EPOCH=$epoch DEB_COMPRESSION=${DEB_COMPRESSION:--Zxz -z1}
+export SOURCE_DATE_EPOCH=$epoch DEB_COMPRESSION=${DEB_COMPRESSION:--Zgzip -z1}
 build=build/deb
 rm -rf "$build"
 mkdir -p "$build/excise" dist
