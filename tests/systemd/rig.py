@@ -20,7 +20,7 @@ from time import monotonic, sleep
 
 SUITE = "bookworm"
 MIRROR = os.environ.get("EXCISE_TEST_MIRROR", "http://deb.debian.org/debian")
-PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "python3-bpfcc")
+PACKAGES = ("systemd", "systemd-sysv", "dbus", "procps", "python3", "python3-bpfcc")
 """What boots, and what the package depends on: there is no network in which apt could find it."""
 
 KEPT = Path("/var/tmp/excise-rig")
