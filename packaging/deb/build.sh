@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds dist/excise_VERSION_amd64.deb from the working tree. Needs debhelper, python3-venv and PyPI; `make deb` brings them.
+# Builds dist/excise_VERSION_amd64.deb from the working tree. Needs debhelper, python3-venv (`make deb` brings them), PyPI.
 # DEB_COMPRESSION: options for dpkg-deb. gzip takes 3 s of CPU and gives 88 MB; "-Zxz -z1" takes 25 s and gives 64 MB.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."

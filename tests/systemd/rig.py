@@ -116,7 +116,8 @@ class Machine:
              "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "SYSTEMD_PAGER=", *command],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=2 * DEADLINE_S,
         )
-        assert done.returncode == 0 or not check, f"{command}: {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        said = f"{command}: {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        assert done.returncode == 0 or not check, said
         return done
 
     def ask(self, *command: str) -> str:

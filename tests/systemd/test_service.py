@@ -155,6 +155,18 @@ def test_it_stops_in_time_and_leaves_no_probe(machine: Machine) -> None:
     assert machine.ask("systemctl", "is-active", TARGET) == "active"
 
 
+def test_root_of_a_container_needs_the_five_rights_alone(machine: Machine) -> None:
+    held = "-all,+bpf,+perfmon,+sys_ptrace,+dac_read_search,+checkpoint_restore"
+    as_container = ["setpriv", f"--bounding-set={held}", f"--inh-caps={held}", "--no-new-privs"]
+    rows = {check["name"]: check["status"]
+            for check in json.loads(machine.run(*as_container, "excise", "doctor", "--json").stdout)["checks"]}
+    assert [rows[name] for name in ("capabilities", "target", "probe_cache", "numba_cache")] == ["ok"] * 4
+    pid = machine.show(TARGET, "MainPID")
+    done = machine.run(*as_container, "excise", "attach", "--pid", pid, "--duration", "2s", "--quiet", "--folded", "-")
+    assert "preprocess_image" in done.stdout
+    assert "asking it" not in done.stderr  # itself: the agent is stopped
+
+
 def test_wrong_configuration_is_named_and_not_tried_again(machine: Machine) -> None:
     wrong = machine.root / "etc/excise/conf.d/wrong.toml"
     wrong.write_text("nonsense = 1\n")
