@@ -10,13 +10,15 @@ APT    := python3-bpfcc python3-venv g++ libc6-dev linux-libc-dev
 # What builds the package, and the machine on which the tests install it.
 APT_DEB  := debhelper python3-venv
 APT_TEST := $(APT_DEB) lintian debootstrap systemd-container
+# Servers that tests talk to. Unpacked and not installed: their packages would start them on this host's ports.
+SERVERS := prometheus
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help venv apt apt-deb apt-test demo test test-systemd lint deb bench soak clean
+.PHONY: help venv apt apt-deb apt-test servers demo test test-systemd lint deb bench soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,10 +47,21 @@ missing=$$(for p in $(1); do \
     || { cat "$$log" >&2; rm -f "$$log"; exit 1; }; rm -f "$$log"; }
 endef
 
+servers: $(SERVERS:%=$(VENV)/servers/%.unpacked) ## servers that tests talk to, unpacked into the virtual environment
+
+$(VENV)/servers/%.unpacked: | $(STAMP)
+	@mkdir -p $(VENV)/servers/$*.tmp
+	@command -v apt-get >/dev/null || { echo 'make: not a Debian: put $* (and promtool) on PATH' >&2; exit 1; }
+	@cd $(VENV)/servers/$*.tmp && rm -f *.deb && echo 'make: unpacking $*' && \
+	    { apt-get download -qq $* || { $(SUDO) apt-get update -qq && apt-get download -qq $*; }; } 2>apt.log \
+	    || { cat apt.log >&2; exit 1; }
+	@dpkg-deb -x $(VENV)/servers/$*.tmp/*.deb $(VENV)/servers
+	@rm -r $(VENV)/servers/$*.tmp && touch $@
+
 demo: $(STAMP) ## profile a small inference server for 10 s; writes excise-demo.html
 	@$(BIN)/python packaging/demo/demo.py
 
-test: lint apt-test ## everything: ruff, mypy, pytest
+test: lint apt-test servers ## everything: ruff, mypy, pytest
 	@$(BIN)/python -m pytest -q
 
 test-systemd: $(STAMP) apt-test ## the package alone: built, installed and purged on a Debian of its own, under systemd

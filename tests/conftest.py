@@ -1,4 +1,5 @@
-"""Which tests run here: those marked `bpf` wherever the kernel lets us load a program, and never skipped there.
+"""Which tests run here: those marked `bpf` wherever the kernel lets us load a program, those marked `root` wherever we
+are root; and never skipped there.
 
 Where it does not (no root, no BPF), they are deselected and the header says so.
 """
@@ -31,8 +32,8 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if may_load_programs():
-        return
-    out = [item for item in items if item.get_closest_marker("bpf")]
+    without = [] if may_load_programs() else ["bpf"]
+    without += ["root"] if os.geteuid() else []
+    out = [item for item in items if any(map(item.get_closest_marker, without))]
     config.hook.pytest_deselected(items=out)
-    items[:] = [item for item in items if not item.get_closest_marker("bpf")]
+    items[:] = [item for item in items if item not in out]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +29,9 @@ class Look:
     scale: float  # threads for each that was looked at
 
     @classmethod
-    def at(cls, root: int, children: bool, proc: Path = PROC) -> Look:
-        """Now."""
-        pids = [root, *(children_of(root, proc) if children else ())]
+    def at(cls, roots: Sequence[int], children: bool, proc: Path = PROC) -> Look:
+        """Now, of these trees together."""
+        pids = dict.fromkeys(pid for root in roots for pid in (root, *(children_of(root, proc) if children else ())))
         keys = [(pid, tid) for pid in pids for tid in list_threads(pid, proc)]
         step = max(1, -(-len(keys) // MOST_THREADS))
         now_ns = time.monotonic_ns()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from excise import __version__
 from excise.batch import Batch, End, Header, Item, Totals
@@ -32,9 +34,10 @@ from excise_agent.targets import EXEC_POLL_NS, Targets
 from excise_agent.thrift import Thrift
 from excise_agent.timers import Timers
 
-BATCH_S = 1.0
+BATCH_NS = 1_000_000_000
 PORTS_WINDOWS = 6  # listening ports are looked for so seldom: 5 ms a time, and a server keeps them
 FIRST_TOTALS_NS = 900_000_000
+CLOCK_STEP_NS = 1_000_000  # of the wall clock against the monotonic one
 QUIET_DRAIN_S = 0.3  # while no new code and no new process comes; code that is to be named may be freed meanwhile
 DRAIN_S = 0.1  # 2 MB hold 26 000 records: enough for 100 ms of 260 000 records/s
 MIN_DRAIN_S = 0.005
@@ -50,6 +53,8 @@ class Options:
     children: bool = True
     budget_ratio: float | None = DEFAULT_BUDGET_RATIO
     window_s: float = 10.0  # of a long watch: what a crash can take with it
+    parts: bool = False  # for a `Partition`: headers follow the clock, and hosts are not sampled
+    others: tuple[int, ...] = ()  # roots of more trees; see also `Watch.add`
     sizes: Sizes = field(default_factory=Sizes)
 
 
@@ -74,6 +79,8 @@ class Watch:
         self._lost = dict.fromkeys(DROPS, 0)
         self._unknown_records = 0
         self._batch_ns = 0
+        self._samples = self._waits = 0
+        self._wait_s = DRAIN_S
         self._news = False  # whether the last look brought new code or a process
         self._stop_r, self._stop_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._probes: Probes | None = None
@@ -86,7 +93,7 @@ class Watch:
         options = self.options
         self._pidfd = os.pidfd_open(options.pid)
         prepare_footprint()
-        look = Look.at(options.pid, options.children)
+        look = Look.at((options.pid, *options.others), options.children)
         prepare_demangler()
         self._probes = Probes.load(options.sizes, self._notice)
         self._collector = BpfCollector(self._probes)
@@ -98,7 +105,9 @@ class Watch:
         step = self._thrift.expect(look.again())
         self._thrift.carry_out(step)
         self._probes.attach()
-        self._targets.add_tree(options.pid)
+        for pid in (options.pid, *options.others):
+            self._targets.add_tree(pid)
+        self._targets.keep(options.pid)
         self._books = Books(self._probes, self._collector, self._targets, self._pump)
         if step.duty_ratio < 1:
             self._books.begin_phased(step.duty_ratio)
@@ -106,9 +115,12 @@ class Watch:
         self._names.preload(self._targets.pids())
         give_back()
         root = self._targets.process(options.pid)
-        self._send_header(root.comm if root else "")
+        self._comm = root.comm if root else ""
+        self._send_header()
+        self._send_definitions()
         now = self._begin_window()
         self._start_ns = now
+        self._next_batch_ns = now + BATCH_NS
         times = os.times()
         self.overhead["startup_cpu_s"] = round(sum(times[:4]), 3)  # imports and children included
         self._thrift.start(now)
@@ -122,7 +134,6 @@ class Watch:
 
         `progress(elapsed_s, samples, waits)` is called about once a second.
         """
-        wait_s, next_batch, samples, waits = DRAIN_S, time.monotonic() + BATCH_S, 0, 0
         deadline = None if self.options.duration_s is None else self._start_ns / 1e9 + self.options.duration_s
         reason = "duration"
         wakers = [self._stop_r, self._pidfd]
@@ -130,39 +141,112 @@ class Watch:
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 break
-            if self._targets.execs_pending():
-                wait_s = min(wait_s, EXEC_POLL_NS / 1e9)
-            timeout = wait_s if deadline is None else min(wait_s, deadline - now)
-            if (turn_ns := self._books.turn_ns) is not None:
-                timeout = min(timeout, turn_ns / 1e9 - now)
+            timeout = self.wait_s() if deadline is None else min(self.wait_s(), deadline - now)
             ready, _, _ = select.select(wakers, [], [], max(timeout, 0))
-            backlog = self._backlog()
-            self._books.turn()
-            self._name_chains()
-            self._pump()
-            if self._probes is not None and self._probes.ring is not None and self._thrift.alarmed(self._probes.ring):
-                self._account(urgent=True)
+            batch = self.turn()
             if self._stop_r in ready:
                 reason = "interrupted"
                 break
             if self._pidfd in ready:  # the root has ended; others of its tree may go on
                 wakers.remove(self._pidfd)
-            if self._pidfd not in wakers and not self._anyone_left():
+            if self._pidfd not in wakers and not self.anyone_left():
                 reason = "target exited"
                 break
-            most_s = DRAIN_S if self._news else QUIET_DRAIN_S
-            wait_s = max(MIN_DRAIN_S, wait_s / 2) if backlog > 0.25 else min(most_s, wait_s * 1.5)
-            if time.monotonic() >= next_batch:
-                next_batch += BATCH_S
-                s, w = self._send_batch()
-                samples, waits = samples + s, waits + w
-                self._housekeeping()
-                self._account()
-                if time.monotonic_ns() >= self._window_end_ns():
-                    self._close_window()
-                progress(time.monotonic() - self._start_ns / 1e9, samples, waits)
+            if batch:
+                progress(time.monotonic() - self._start_ns / 1e9, self._samples, self._waits)
+        self.finish(reason)
+
+    def wait_s(self) -> float:
+        """How long whoever calls `turn` may sleep before the next one."""
+        wait_s = min(self._wait_s, EXEC_POLL_NS / 1e9) if self._targets.execs_pending() else self._wait_s
+        if (turn_ns := self._books.turn_ns) is not None:
+            wait_s = min(wait_s, turn_ns / 1e9 - time.monotonic())
+        return max(wait_s, 0.0)
+
+    def turn(self) -> bool:
+        """What is to be done now: takes what came, about once a second sends it on, and ends windows. Whether it did
+        send."""
+        backlog = self._backlog()
+        self._books.turn()
+        self._name_chains()
+        self._pump()
+        if self._probes is not None and self._probes.ring is not None and self._thrift.alarmed(self._probes.ring):
+            self._account(urgent=True)
+        most_s = DRAIN_S if self._news else QUIET_DRAIN_S
+        self._wait_s = max(MIN_DRAIN_S, self._wait_s / 2) if backlog > 0.25 else min(most_s, self._wait_s * 1.5)
+        now_ns = time.monotonic_ns()
+        if now_ns < self._next_batch_ns:
+            return False
+        self._next_batch_ns = max(self._next_batch_ns + BATCH_NS, now_ns)
+        samples, waits = self._send_batch()
+        self._samples, self._waits = self._samples + samples, self._waits + waits
+        self._housekeeping()
+        self._account()
+        if time.monotonic_ns() >= self._window_end_ns():
+            self._close_window()
+        return True
+
+    def add(self, pids: Iterable[int]) -> int:
+        """More trees, from here on: the window ends, the next one has them from its beginning. When, CLOCK_MONOTONIC.
+        Raises OSError."""
+        new: list[int] = []
+        for pid in pids:
+            new += self._targets.add_tree(pid)
+        self._name_chains()
+        self._names.preload(new)
+        return self._close_window(without=new).edge.now_ns
+
+    def set_rate(self, rate_hz: float) -> int:
+        """Samples as often, from the next window on, which begins now, CLOCK_MONOTONIC."""
+        now_ns = self._close_window(rate_hz=rate_hz).edge.now_ns
+        self._send_header()
+        return now_ns
+
+    def set_budget(self, ratio: float | None) -> None:
+        """Of the target's CPU time, from now on; None: no limit."""
+        self._governor.budget_ratio = ratio
+
+    @property
+    def start_ns(self) -> int:
+        """When the first window began, CLOCK_MONOTONIC."""
+        return self._start_ns
+
+    @property
+    def rate_hz(self) -> float:
+        """Samples a second and CPU that were asked for."""
+        return self._timers.rate_hz
+
+    @property
+    def names_ratio(self) -> float:
+        """How full the tables are of what has got a name: they only grow."""
+        return self._interner.fill_ratio
+
+    def pids(self) -> list[int]:
+        """Processes that are watched and live."""
+        return self._targets.pids()
+
+    def overhead_now(self) -> dict[str, Any]:
+        """What it has cost since the start."""
+        return self.overhead | self._thrift.overhead(self._target_ns)
+
+    @property
+    def programs_ns(self) -> int:
+        """What our programs in the kernel have taken since the start."""
+        return self._thrift.programs_ns
+
+    @property
+    def ticks_ns(self) -> int:
+        """And the timers' interrupts."""
+        return self._thrift.ticks_ns
+
+    def edge(self) -> int:
+        """Ends a window now, so that a part of the stream can begin or end here. CLOCK_MONOTONIC, ns."""
+        return self._close_window().edge.now_ns
+
+    def finish(self, reason: str) -> None:
+        """Ends the last window and the stream."""
         self._close_window(reopen=False)
-        self.overhead |= self._thrift.overhead(self._target_ns)
+        self.overhead = self.overhead_now()
         self._send_end(reason)
 
     def close(self) -> None:
@@ -192,7 +276,8 @@ class Watch:
         ring = self._probes.ring if self._probes else None
         return ring.backlog() / ring.size if ring else 0.0
 
-    def _anyone_left(self) -> bool:
+    def anyone_left(self) -> bool:
+        """Whether a process that is watched lives."""
         self._targets.mark_ended()
         return bool(self._targets.pids())
 
@@ -253,20 +338,24 @@ class Watch:
     # -- items
 
     def _send(self, item: Item) -> None:
+        self._send_definitions()
+        self._sink(item)
+
+    def _send_definitions(self) -> None:
         new = self._interner.flush()
         if new is not None:
             self._sink(new)
-        self._sink(item)
 
-    def _send_header(self, comm: str) -> None:
+    def _send_header(self) -> None:
+        self._wall_offset_ns = time.time_ns() - (now_ns := time.monotonic_ns())
         self._sink(
             Header(
                 boot_id=read_boot_id(),
                 host=describe_host(self.options.pid),
-                target={"pid": self.options.pid, "comm": comm, "collector": "bpf"},
-                start_wall_ns=time.time_ns(),
-                start_mono_ns=time.monotonic_ns(),
-                rate_hz=self.options.rate_hz,
+                target={"pid": self.options.pid, "comm": self._comm, "collector": "bpf"},
+                start_wall_ns=now_ns + self._wall_offset_ns,
+                start_mono_ns=now_ns,
+                rate_hz=self._timers.rate_hz,
                 capabilities=self._capabilities(),
                 version=__version__,
             )
@@ -318,24 +407,36 @@ class Watch:
         self._forget_losses()
         self._timers.follow(usable_cpus(edge.keys()))
         self._batch_ns = edge.now_ns
-        self._counters = read_counters(self._targets.pids(alive=False), edge.now_ns)
+        if not self.options.parts:
+            self._counters = read_counters(self._targets.pids(alive=False), edge.now_ns)
         return edge.now_ns
 
-    def _close_window(self, *, reopen: bool = True) -> Closed:
-        """Sends the totals up to now and begins the next window: a recording that is cut off has them up to there."""
+    def _close_window(
+        self, *, reopen: bool = True, without: Sequence[int] = (), rate_hz: float | None = None
+    ) -> Closed:
+        """Sends the totals up to now and begins the next window: a recording that is cut off has them up to there.
+
+        `without`: processes that are new here and belong to the next window only. `rate_hz`: of that one.
+        """
         closed = self._books.close()
         now = closed.edge.now_ns
         self._name_threads(closed.edge)
         self._send_batch(now)
-        target_ns = int(closed.totals["state_ns"][:, RUNNING].sum())
+        totals = closed.totals[~np.isin(closed.totals["pid"], without)] if without else closed.totals
+        target_ns = int(totals["state_ns"][:, RUNNING].sum())
         self._target_ns += target_ns
-        ports = not reopen or self._windows % PORTS_WINDOWS == 0
-        counters = read_counters(self._targets.pids(alive=False), now, ports=ports)
-        self._send(host_sample(self._counters, counters))
-        self._counters = counters
+        if not self.options.parts:
+            ports = not reopen or self._windows % PORTS_WINDOWS == 0
+            counters = read_counters(self._targets.pids(alive=False), now, ports=ports)
+            self._send(host_sample(self._counters, counters))
+            self._counters = counters
         self._send(self._thrift.cost(closed.start_ns, now, target_ns))
-        self._send(Totals(closed.start_ns, now, closed.totals))
+        self._send(Totals(closed.start_ns, now, totals))
         self._windows += 1
+        if rate_hz is not None:
+            self._timers.rate_hz = rate_hz
+        if self.options.parts and abs(time.time_ns() - time.monotonic_ns() - self._wall_offset_ns) > CLOCK_STEP_NS:
+            self._send_header()
         if reopen:
             self._books.open(closed.edge, closed.sched)
         self._timers.follow(usable_cpus(closed.edge.keys()))

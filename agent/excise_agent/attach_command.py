@@ -22,7 +22,10 @@ from excise.stages import Rules
 from excise.summarize import Summarizer
 from excise.summary import Summary, SummaryError, SummaryWriter, fit
 from excise_agent.attach import Options, Watch
+from excise_agent.borrowed_watch import BorrowedWatch
+from excise_agent.host import may_trace
 from excise_agent.loader import LoadError
+from excise_agent.service.control_client import ControlError, NoAgent, Refused
 
 SUMMARY_BYTES = 4096  # of a window and process, with its stacks, compressed
 
@@ -34,6 +37,7 @@ def run_attach(
     budget_ratio: float | None,
     *,
     children: bool,
+    agent_socket: Path | None,
     record: str | None,
     summaries: str | None,
     window_s: float,
@@ -62,15 +66,18 @@ def run_attach(
 
     notice: Callable[[str], None] = lambda text: click.echo(f"excise: {text}", err=True)  # noqa: E731
     options = Options(pid, duration_s, rate_hz, children, budget_ratio, window_s)
-    watch = Watch(options, send, notice)
+    watch = _watch(options, send, notice, agent_socket)
     # until there is something to report, a signal ends it at once
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        _start(watch, pid)
+        if isinstance(watch, Watch):
+            _start(watch, pid)
         for number in before:
             signal.signal(number, lambda *_: watch.stop())
         with _Progress(duration_s, quiet) as progress:
             watch.run(progress)
+    except ControlError as err:
+        raise CliError(str(err)) from err
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -83,6 +90,31 @@ def run_attach(
             except RecordingError as err:
                 click.echo(f"excise: {err}", err=True)
     return build_report(session)
+
+
+def _watch(
+    options: Options, sink: Callable[[Item], None], notice: Callable[[str], None], agent_socket: Path | None
+) -> Watch | BorrowedWatch:
+    """The agent's, where it watches the process already: two sets of probes cost twice. Else one of our own."""
+    if agent_socket is not None and options.duration_s is not None:
+        try:
+            borrowed = BorrowedWatch(options, sink, agent_socket)
+        except NoAgent:
+            pass
+        except Refused as err:
+            if err.code != "not_watched":
+                notice(f"the agent cannot help ({err}): with probes of our own")
+        except ControlError as err:
+            notice(f"{err}: with probes of our own")
+        else:
+            notice("the running agent watches it already: asking it")
+            return borrowed
+    if not may_trace():
+        raise CliError(
+            f"attaching needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE: sudo excise attach --pid {options.pid}",
+            EXIT_PERMISSION,
+        )
+    return Watch(options, sink, notice)
 
 
 def check_target(pid: int) -> None:

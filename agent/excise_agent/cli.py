@@ -9,6 +9,7 @@ from excise_agent._numba_cache import compiled_kernels, pin_numba_cache
 pin_numba_cache()
 
 import math  # noqa: E402
+import os  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -19,6 +20,7 @@ import click  # noqa: E402
 from excise.cli import (  # noqa: E402
     EXIT_PERMISSION,
     EXIT_TARGET,
+    EXIT_USAGE,
     CliError,
     check_outputs,
     cli,
@@ -27,6 +29,7 @@ from excise.cli import (  # noqa: E402
     output_options,
     run_cli,
 )
+from excise_agent.host import may_trace  # noqa: E402
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]
@@ -65,16 +68,12 @@ class Budget(click.ParamType):  # type: ignore[type-arg]
         return self.fail(f"{value!r} is not a budget: a share of the target's CPU like 1%, or none", param, ctx)
 
 
-def may_trace(status: Path = Path("/proc/self/status")) -> bool:
-    """Whether this process has CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN. True where that cannot be read."""
-    try:
-        held = int(status.read_text().partition("CapEff:")[2].split()[0], 16)
-    except (OSError, ValueError, IndexError):
-        return True
-    return bool(held >> 21 & 1) or (held >> 38 & 3) == 3
-
-
 MIN_WINDOW_S = 1.0
+CONTROL_SOCKET = Path("/run/excise/control.sock")
+socket_option = click.option(
+    "--socket", type=click.Path(path_type=Path), default=CONTROL_SOCKET, show_default=True, envvar="EXCISE_SOCKET",
+    help="Where the agent listens.",
+)  # fmt: skip
 
 
 class Rate(click.FloatRange):
@@ -105,6 +104,8 @@ class Rate(click.FloatRange):
     help="What Excise itself may cost, of the target's CPU (at least 0.5 % of a core); none: see everything.",
 )
 @click.option("--no-children", is_flag=True, help="Watch this process only, not its descendants.")
+@click.option("--no-agent", is_flag=True, help="Own probes, also where a running agent watches this process already.")
+@socket_option
 @click.option("--record", metavar="FILE.excise", help="Keep the stream, for excise report, flame, folded and dump.")
 @click.option("--summaries", metavar="FILE", help="Write a summary of each window, 4 KB a process; see excise dump.")
 @click.option("--window", type=Duration(), default="10s", show_default=True, help="Length of such a window.")
@@ -115,6 +116,8 @@ def attach(
     rate: float,
     budget: float | None,
     no_children: bool,
+    no_agent: bool,
+    socket: Path,
     record: str | None,
     summaries: str | None,
     window: float,
@@ -124,7 +127,8 @@ def attach(
 ) -> None:
     """Watches a running process and says where its time goes. No restart, no code change, nothing is stopped.
 
-    Ctrl-C ends early and prints what was seen.
+    Ctrl-C ends early and prints what was seen. Where an agent watches the process already it is asked, and samples as
+    often as is wanted for that long; otherwise this puts probes of its own on.
 
     \b
     sudo excise attach --pid 4242
@@ -137,7 +141,9 @@ def attach(
         raise CliError(f"--window is at least {MIN_WINDOW_S:g}s: totals are settled once a second")
     if summaries == "-":
         raise CliError("--summaries wants a file: they are binary, and the table goes to standard output")
-    if not may_trace():  # before the imports: they compile, and need a cache folder that such a user may lack
+    agent_socket = None if no_agent else socket
+    # before the imports: they compile, and need a cache folder that such a user may lack
+    if not may_trace() and not (agent_socket and agent_socket.exists()):
         raise CliError(
             f"attaching needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE: sudo excise attach --pid {pid}",
             EXIT_PERMISSION,
@@ -151,6 +157,7 @@ def attach(
         rate,
         budget,
         children=not no_children,
+        agent_socket=agent_socket,
         record=record,
         summaries=summaries,
         window_s=window,
@@ -158,6 +165,65 @@ def attach(
         quiet=quiet,
     )
     emit_report(report, quiet=quiet, **outputs)
+
+
+@cli.command()
+@click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE.toml",
+              help="The configuration; /etc/excise/config.toml when not given, and the defaults without one.")
+@click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="Over what the file says.")
+def agent(config_file: Path | None, settings: tuple[str, ...]) -> None:
+    """Runs the service: finds inference processes by itself, watches them, keeps and ships summaries.
+
+    In the foreground, until SIGTERM or Ctrl-C; SIGHUP reads the configuration again.
+
+    \b
+    sudo systemctl enable --now excise
+    sudo excise agent --config /etc/excise/config.toml
+    sudo excise agent --set agent.rate_hz=49 --set log.level=debug
+    """
+    overrides: dict[str, str] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or "." not in key:
+            raise CliError(f"--set {setting}: is not SECTION.KEY=VALUE, like agent.rate_hz=49")
+        overrides[key.strip()] = value
+    if not may_trace():
+        raise CliError("the agent needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE", EXIT_PERMISSION)
+    with compiled_kernels(lambda text: click.echo(f"excise: {text}", err=True)):
+        from excise_agent.agent_command import run_agent
+
+    run_agent(config_file, overrides)
+
+
+@cli.command()
+@socket_option
+@click.option("--json", "as_json", is_flag=True, help="As JSON (excise.status/1).")
+def status(socket: Path, as_json: bool) -> None:
+    """Says what the agent watches, since when, at what cost, what was shipped and what was lost.
+
+    Exit code: 0 it runs and all is well; 1 it runs and something is not; 2 no agent runs; 3 not permitted.
+
+    \b
+    excise status
+    excise status --json | jq .workloads
+    """
+    import json
+
+    from excise.cli import EXIT_NO, EXIT_USAGE, console
+    from excise_agent.service.control_client import ControlError, NotPermitted, call
+    from excise_agent.status_command import is_well, render_status
+
+    try:
+        state = call(socket, "status")
+    except NotPermitted as error:
+        raise CliError(str(error), EXIT_PERMISSION) from error
+    except ControlError as error:
+        raise CliError(str(error), EXIT_USAGE) from error
+    if as_json:
+        click.echo(json.dumps(state, indent=2))
+    else:
+        render_status(state, console())
+    sys.exit(0 if is_well(state) else EXIT_NO)
 
 
 @cli.command()
@@ -182,6 +248,63 @@ def doctor(as_json: bool) -> None:
     else:
         render_doctor(capabilities, console())
     sys.exit(exit_code(capabilities))
+
+
+@cli.group("config")
+def config_group() -> None:
+    """Checks and shows the agent's configuration."""
+
+
+_CONFIG_OPTIONS = (
+    click.option("-c", "--config", "file", type=click.Path(path_type=Path), metavar="FILE",
+                 help="Instead of /etc/excise/config.toml; conf.d beside it is read too."),
+    click.option("--set", "words", multiple=True, metavar="KEY=VALUE", help="As if the file said so; again for more."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+)
+
+
+def config_options(function: Any) -> Any:
+    """--config, --set, --json."""
+    for option in reversed(_CONFIG_OPTIONS):
+        function = option(function)
+    return function
+
+
+@config_group.command("check")
+@config_options
+def config_check(file: Path | None, words: tuple[str, ...], as_json: bool) -> None:
+    """Says everything that is wrong with the configuration. Exit code: 0 nothing, 2 something.
+
+    \b
+    excise config check
+    excise config check --config ./config.toml
+    """
+    from excise_agent.config_command import check, check_json, parse_overrides
+
+    files, problems = check(file, os.environ, parse_overrides(words))
+    if as_json:
+        click.echo(check_json(files, problems))
+    else:
+        for problem in problems:
+            click.echo(f"excise: {problem}", err=True)
+        if not problems:
+            click.echo(f"excise: the configuration is good ({', '.join(map(str, files)) or 'defaults only'})")
+    sys.exit(EXIT_USAGE if problems else 0)
+
+
+@config_group.command("show")
+@config_options
+def config_show(file: Path | None, words: tuple[str, ...], as_json: bool) -> None:
+    """Prints what counts, and where each value comes from.
+
+    \b
+    excise config show
+    EXCISE_AGENT_RATE_HZ=49 excise config show --set log.level=debug
+    """
+    from excise_agent.config_command import loaded, parse_overrides, show_json, show_lines
+
+    found = loaded(file, os.environ, parse_overrides(words))
+    click.echo(show_json(found) if as_json else "\n".join(show_lines(found)))
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,6 +87,31 @@ def _stat_int(pid: int, tid: int | None, proc: Path, *numbers: int) -> int | Non
         return sum(int(fields[n - 3]) for n in numbers)
     except (ValueError, IndexError):
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStat:
+    """What one read of /proc/PID/stat says of where a process stands."""
+
+    state: str  # one letter; "Z": it has ended and its parent has not yet asked
+    parent: int
+    group: int  # process group; 0: of another pid namespace
+    flags: int  # the kernel's PF_*
+    threads: int
+    start_ns: int  # since boot
+    size_bytes: int  # address space; 0: it has none (a kernel thread, or it has ended)
+
+
+def read_stat(pid: int, proc: Path = PROC) -> ProcessStat | None:
+    """None: gone."""
+    fields = _stat(pid, None, proc)
+    if fields is None:
+        return None
+    try:
+        parent, group, flags, threads, start, size = (int(fields[n - 3]) for n in (4, 5, 9, 20, 22, 23))
+    except (ValueError, IndexError):
+        return None
+    return ProcessStat(fields[0].decode("ascii", "replace"), parent, group, flags, threads, start * NS_PER_TICK, size)
 
 
 def read_start_ns(pid: int, tid: int | None = None, proc: Path = PROC) -> int | None:
@@ -214,3 +240,12 @@ def children_of(pid: int, proc: Path = PROC) -> list[int]:
 def process_tree(pid: int, proc: Path = PROC) -> list[int]:
     """The process and all its descendants; empty: gone."""
     return [pid, *children_of(pid, proc)] if read_parent(pid, proc) is not None else []
+
+
+def may_trace(status: Path = Path("/proc/self/status")) -> bool:
+    """Whether this process has CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN. True where that cannot be read."""
+    try:
+        held = int(status.read_text().partition("CapEff:")[2].split()[0], 16)
+    except (OSError, ValueError, IndexError):
+        return True
+    return bool(held >> 21 & 1) or (held >> 38 & 3) == 3

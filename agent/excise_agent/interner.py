@@ -31,6 +31,11 @@ class Interner:
         """Frames and stacks that have an id."""
         return len(self._frames) + len(self._stacks)
 
+    @property
+    def fill_ratio(self) -> float:
+        """Of the fuller of the two tables."""
+        return max(len(self._frames) / self._max_frames, len(self._stacks) / self._max_stacks)
+
     def frame(self, frame: Frame) -> int:
         """The id of a frame."""
         known = self._frames.get(frame)

@@ -84,7 +84,8 @@ class Targets:
         self._watched: dict[int, _Watched] = {}
         self._known_tids: dict[int, Thread] = {}
         self._chains: dict[int, tuple[int, list[FrameRecord]]] = {}
-        self._root = self._round = self._looked = 0
+        self._kept: set[int] = set()
+        self._round = self._looked = 0
         self._strays: set[int] = set()  # in the kernel's map and not here, at the last look
         self.untracked = 0  # threads that found no room
         self.untracked_procs = 0
@@ -104,17 +105,22 @@ class Targets:
         chains, self._chains = self._chains, {}
         return chains
 
-    def add_tree(self, root: int) -> None:
-        """Watches `root` and its descendants, until a look at the tree finds nothing new."""
-        self._root = root
+    def keep(self, pid: int) -> None:
+        """The entry of this process stays when it has ended: the tree is its tree."""
+        self._kept.add(pid)
+
+    def add_tree(self, root: int) -> list[int]:
+        """Watches `root` and its descendants, until a look at the tree finds nothing new. Those that are new here."""
+        added: list[int] = []
         while True:
             tree = [root, *(children_of(root) if self._children else ())]
             new = [pid for pid in tree if pid not in self._watched]
             for pid in new:
                 self._add(pid, 0 if pid == root else read_parent(pid) or 0)
-            found = sum(self._snapshot_threads(pid) for pid in self.pids())
+            added += new
+            found = sum(self._snapshot_threads(pid) for pid in tree if pid in self._watched)
             if not new and not found:
-                return
+                return added
 
     def _add(self, pid: int, parent: int) -> None:
         process = Process(
@@ -222,7 +228,7 @@ class Targets:
         at = self._looked % len(silent) if silent else 0
         self._looked = at + LOOKS
         for watched in (*(w for w in alive if w.leaving), *silent[at : at + LOOKS]):
-            if has_ended(watched.process.pid):
+            if has_ended(watched.process.pid) or (watched.leaving and _is_another(watched.process)):
                 watched.ended, watched.ended_round = True, self._round
                 self._procs.delete(struct.pack("<I", watched.process.pid))
 
@@ -233,10 +239,10 @@ class Targets:
     def forget_ended(self) -> list[int]:
         """A round, to be called after each batch: drops those that have settled, and marks new ones.
 
-        Returns the dropped ones: what others keep of them may go. Of the first process the entry stays: it is the tree.
+        Returns the dropped ones: what others keep of them may go. The entries of `keep` stay.
         """
         gone = self.settled()
-        for pid in gone - {self._root}:
+        for pid in gone - self._kept:
             del self._watched[pid]
         for pid in gone:
             self._names.forget(pid)
@@ -359,6 +365,12 @@ def has_ended(pid: int) -> bool:
     """Whether no thread of the process is left: it may still be a zombie, and a leader may end before its threads."""
     fields = (read_bytes(f"/proc/{pid}/stat", 512) or b"").rpartition(b")")[2].split()
     return not fields or (fields[0] in (b"Z", b"X") and len(list_threads(pid)) <= 1)
+
+
+def _is_another(process: Process) -> bool:
+    """Whether the number is another process's by now."""
+    start_ns = read_start_ns(process.pid)
+    return start_ns is not None and process.start_ns > 0 and start_ns - process.start_ns > 2 * NS_PER_TICK
 
 
 def ns_tid(pid: int, tid: int) -> int:

@@ -13,7 +13,8 @@ import sys  # noqa: E402
 def warm() -> str:
     """Compiles kernels and probes into the caches, about 20 s of CPU. Returns why there are no probes, or ""."""
     with compiled_kernels(lambda _: None):
-        import excise_agent.attach_command  # noqa: F401  its imports are all that is compiled
+        import excise_agent.agent_command
+        import excise_agent.attach_command  # noqa: F401  their imports are all that is compiled
     from excise_agent.loader import LoadError, Probes, Sizes
 
     try:

@@ -61,6 +61,8 @@ class Summarizer:
     def _take(self, window: Window) -> None:
         summary = summarize(window, 4 * self._stacks)
         start_ns, end_ns = wall_span(window)
+        if self._open is not None and not self._until_ns - self._window_ns <= start_ns < self._until_ns:
+            self.close()  # the clock was set meanwhile, or the watch paused
         if self._open is None:
             self._until_ns = (start_ns // self._window_ns + 1) * self._window_ns
             self._open = summary

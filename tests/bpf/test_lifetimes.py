@@ -54,6 +54,7 @@ def tree() -> Iterator[Tree]:
     try:
         targets = Targets(probes, PythonNames(), Interner(), children=True)
         targets.add_tree(root.pid)
+        targets.keep(root.pid)
         made = Tree(targets, probes, root, child)
         probes.maps["procs"].update(struct.pack("<I", child.pid), bytes(PROC_DTYPE.itemsize))  # as the kernel's hook
         made.task(TASK_FORK, child.pid)

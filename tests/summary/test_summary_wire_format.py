@@ -13,7 +13,7 @@ from typical_summary import windows
 
 from excise.summary import Summary, decode_segments, encode_segment
 from excise.summary.numbers import TABLES
-from excise.summary.schema import DEFINITIONS, HEAD, SUMMARY
+from excise.summary.schema import DEFINITIONS, GAP, HEAD, SHIPMENT, SUMMARY
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text()
 ROW = re.compile(r"\| (\d+) \| `(\w+)` \| ([\w ]+) \| (.*) \|")
@@ -25,7 +25,8 @@ def section(title: str) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize(("title", "keys"), [
-    ("## Head (type 1)", HEAD), ("## Definitions (type 2)", DEFINITIONS), ("## Summary (type 3)", SUMMARY)])
+    ("## Head (type 1)", HEAD), ("## Definitions (type 2)", DEFINITIONS), ("## Summary (type 3)", SUMMARY),
+    ("## Shipment (type 4)", SHIPMENT), ("## Gap (type 5)", GAP)])
 def test_the_pages_keys_are_the_codes(title: str, keys: Any) -> None:
     assert section(title) == [(str(k.number), k.name, k.form, k.what) for k in keys]
     assert len({k.number for k in keys}) == len({k.name for k in keys}) == len(keys)

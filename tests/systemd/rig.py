@@ -79,7 +79,7 @@ class Machine:
 
     root: Path
     _nspawn: subprocess.Popen[bytes] = field(init=False)
-    _leader: int = field(init=False)
+    _leader: int = field(init=False, default=0)
 
     @classmethod
     def boot(cls, base: Path) -> Machine:
@@ -134,7 +134,9 @@ class Machine:
     def close(self) -> None:
         """Ends it and removes its files."""
         if self._nspawn.poll() is None:
-            self._nspawn.send_signal(signal.SIGTERM)  # an orderly shutdown
+            # nobody waits for an orderly shutdown; without their init all its processes end
+            if self._leader:
+                os.kill(self._leader, signal.SIGKILL)
             try:
                 self._nspawn.wait(30)
             except subprocess.TimeoutExpired:

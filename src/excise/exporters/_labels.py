@@ -6,22 +6,11 @@ from __future__ import annotations
 from typing import Final
 
 from excise.frames import Frame
+from excise.printable import printable
 from excise.report import StackRow
 
 ON_CPU: Final = ("running_user", "running_kernel")
 """The states that are on a CPU; every other one waits."""
-
-
-def printable(text: str) -> str:
-    """Control characters, bidi overrides and lone surrogates as backslash escapes; all else as it is."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(char: str) -> str:
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def short_file(file: str) -> str:
@@ -62,4 +51,4 @@ def wait_label(row: StackRow) -> str:
 
 def missing_stack_label(row: StackRow) -> str:
     """What stands in for the frames of a row that has none."""
-    return f"({row.reason})" if row.reason else "(no_stack)"
+    return f"({row.missing or row.reason or 'no_stack'})"

@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from excise.exporters._labels import ON_CPU, frame_name, missing_stack_label, printable, wait_label
+from excise.exporters._labels import ON_CPU, frame_name, missing_stack_label, wait_label
 from excise.frames import Frame
+from excise.printable import printable
 from excise.report import StackRow
 
 Class = tuple[bool, str, str]

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from excise.exporters._labels import frame_name, frame_place, printable
+from excise.exporters._labels import frame_name, frame_place
 from excise.exporters._units import NOT_MEASURED, duration, percent, plural, ratio, size
 from excise.frames import Frame
 from excise.names import STATES
+from excise.printable import printable
 from excise.summary import StackKey, Summary, stage_of
 
 SCHEMA = "excise.summary/1"

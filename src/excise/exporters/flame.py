@@ -17,10 +17,11 @@ from typing import Any, Final
 
 from excise.exporters import _tree
 from excise.exporters._facts import Fact, busy_ns, header_facts, quality_facts, target_name, tax_sentence
-from excise.exporters._labels import ON_CPU, printable
+from excise.exporters._labels import ON_CPU
 from excise.exporters._ledger import ledger_rows, state_columns
 from excise.exporters._units import NOT_MEASURED, duration, percent, plural, ratio
 from excise.names import STAGES, STATES
+from excise.printable import printable
 from excise.report import Report
 
 STAGE_COLOURS: Final = {

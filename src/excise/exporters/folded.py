@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Literal
 
-from excise.exporters._labels import ON_CPU, base_name, missing_stack_label, printable, raw_name, short_file
+from excise.exporters._labels import ON_CPU, base_name, missing_stack_label, raw_name, short_file
 from excise.frames import Frame
+from excise.printable import printable
 from excise.report import Report, StackRow
 
 Mode = Literal["all", "cpu", "off"]

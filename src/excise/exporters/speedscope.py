@@ -11,9 +11,10 @@ from collections import defaultdict
 from typing import Any
 
 from excise.exporters._facts import target_name
-from excise.exporters._labels import frame_name, missing_stack_label, printable, wait_label
+from excise.exporters._labels import frame_name, missing_stack_label, wait_label
 from excise.frames import Frame
 from excise.names import STAGE_ID
+from excise.printable import printable
 from excise.report import Report, StackRow
 
 SCHEMA_URL = "https://www.speedscope.app/file-format-schema.json"

@@ -14,6 +14,6 @@ free-form dictionaries (host, target, capabilities, overhead, cost) come back as
 
 from excise.recording._format import RecordingError
 from excise.recording.reader import Recording, read_recording
-from excise.recording.writer import RecordingWriter
+from excise.recording.writer import RecordingWriter, item_bytes, start_bytes
 
-__all__ = ["Recording", "RecordingError", "RecordingWriter", "read_recording"]
+__all__ = ["Recording", "RecordingError", "RecordingWriter", "item_bytes", "read_recording", "start_bytes"]

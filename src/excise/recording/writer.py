@@ -12,6 +12,16 @@ from excise.recording._items import encode_item
 from excise.recording._lists import current
 
 
+def start_bytes() -> bytes:
+    """What a recording begins with."""
+    return MAGIC + b"%d\n" % VERSION + frame(FrameType.NAMES, current())
+
+
+def item_bytes(item: Item) -> bytes:
+    """An item as whole frames. ValueError, TypeError, OverflowError: it cannot be recorded."""
+    return b"".join(frame(kind, content) for kind, content in encode_item(item))
+
+
 class RecordingWriter:
     """Writes each item as whole frames, at once. Single-threaded: one writer, one thread.
 
@@ -22,7 +32,7 @@ class RecordingWriter:
     def __init__(self, target: str | Path | int) -> None:
         self._file = OutputFile(target, "recording", RecordingError)
         try:
-            self._file.write(MAGIC + b"%d\n" % VERSION + frame(FrameType.NAMES, current()))
+            self._file.write(start_bytes())
         except RecordingError:
             self.close()
             raise
@@ -43,7 +53,7 @@ class RecordingWriter:
         if self.failed:
             return
         try:
-            frames = b"".join(frame(kind, content) for kind, content in encode_item(item))
+            frames = item_bytes(item)
         except (ValueError, TypeError, OverflowError) as error:
             self._file.failed = True
             raise RecordingError(

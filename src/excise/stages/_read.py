@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Final, NoReturn, cast
@@ -12,6 +10,7 @@ from excise.names import FD_CLASSES, STAGES, SUBSTAGES
 from excise.stages.errors import RulesError, nearest
 from excise.stages.rule import LEVELS, WAITS, Conditions, Level, Rule
 from excise.syscalls import NAMES as SYSCALLS
+from excise.toml_lines import Place, TomlError, lines_of, parse_toml
 
 PAGE_FAULT: Final = "page_fault"
 """Stands among `syscalls` for a wait that none was made for."""
@@ -34,8 +33,6 @@ _WORDS: Final[dict[str, Collection[str]]] = {
 }
 _TYPE_NAMES: Final[dict[type, str]] = {str: "a text", int: "a whole number", bool: "true or false",
                                        list: "a list of texts"}
-_HEAD: Final = re.compile(r"\s*(\[\[\s*rule\s*\]\]|\[\s*defaults\s*\])")
-_SYNTAX_LINE: Final = re.compile(r"\(at line (\d+), column \d+\)")
 
 
 def read_rules(path: Path, layer: int) -> Iterator[tuple[Rule, Callable[[], int]]]:
@@ -47,17 +44,16 @@ def read_rules(path: Path, layer: int) -> Iterator[tuple[Rule, Callable[[], int]
     except UnicodeDecodeError as error:
         raise RulesError(path, 0, "is not UTF-8 text") from error
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        found = _SYNTAX_LINE.search(str(error))
-        line = int(found[1]) if found else len(text.splitlines())
-        raise RulesError(path, line, f"is not TOML: {str(error).partition(' (at ')[0]}") from error
+        table = parse_toml(text)
+    except TomlError as error:
+        raise RulesError(path, error.line, f"is not TOML: {error.message}") from error
     yield from _Reader(path, text, layer).rules(table)
 
 
 class _Reader:
     def __init__(self, path: Path, text: str, layer: int) -> None:
         self._path, self._text, self._layer = path, text, layer
+        self._lines: dict[Place, int] | None = None  # found when they are asked for
         self._at: int | None = None  # of the rule that is read; None: the defaults
         self._name = "[defaults]"
 
@@ -140,30 +136,26 @@ class _Reader:
             if kind is list:
                 values[key] = items
             words = _WORDS.get(key)
-            for item in items if words is not None else ():
+            for at, item in enumerate(items if words is not None else ()):
                 if item not in words:  # type: ignore[operator]
                     what = {"states": "state", "syscalls": "syscall", "fd_classes": "descriptor class"}.get(key, key)
-                    self._fail(f'unknown {what} "{item}"', nearest(item, words or ()), key, item)
+                    self._fail(f'unknown {what} "{item}"', nearest(item, words or ()), key, at)
 
     def _fail(self, message: str, suggestion: str | None = None, key: str | None = None,
-              value: object = None) -> NoReturn:
-        raise RulesError(self._path, self._line(key, value, self._at), f"{self._name}: {message}", suggestion)
+              element: int | None = None) -> NoReturn:
+        raise RulesError(self._path, self._line(key, element, self._at), f"{self._name}: {message}", suggestion)
 
-    def _line(self, key: str | None, value: object, at: int | None) -> int:
-        """tomllib keeps no lines: look for the table, the key in it, and the value behind the key."""
-        lines = self._text.splitlines()
-        heads = [i for i, line in enumerate(lines) if _HEAD.match(line)]
-        tables = [i for i in heads if ("rule" in lines[i]) is (at is not None)]
-        first = tables[at or 0] if len(tables) > (at or 0) else 0
-        last = next((i for i in heads if i > first), len(lines)) if tables else len(lines)
-        if key is None:
-            return first + 1
-        found = next((i for i in range(first, last) if re.match(rf"\s*[\[\"']*{re.escape(key)}\b", lines[i])), None)
-        if found is None:  # a default's value, or an inline table
-            return first + 1
-        if value is not None:
-            found = next((i for i in range(found, last) if f'"{value}"' in lines[i]), found)
-        return found + 1
+    def _line(self, key: str | None, element: int | None, at: int | None) -> int:
+        """Of the element, or else the key, or else the table; of a default's value, where it is used."""
+        if self._lines is None:
+            self._lines = lines_of(self._text)
+        table: Place = ("defaults",) if at is None else ("rule", at)
+        places: list[Place] = [table]
+        if key is not None:
+            places = [(*table, key), (key,), table]
+        if key is not None and element is not None:
+            places.insert(0, (*table, key, element))
+        return next((self._lines[place] for place in places if place in self._lines), 1)
 
 
 def _texts(values: dict[str, Any], key: str) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -16,10 +15,16 @@ from excise.summary._definitions import Defined
 from excise.summary._lists import Lists
 from excise.summary._payload import decode_payload
 from excise.summary._summary import Summary
-from excise.summary.schema import FRAME_TYPES, MAGIC, VERSION, SummaryError
+from excise.summary.schema import (
+    ENVELOPE_TYPES,
+    FIRST_LINE,
+    FIRST_LINE_BYTES,
+    FRAME_TYPES,
+    MAGIC,
+    VERSION,
+    SummaryError,
+)
 
-_FIRST_LINE = re.compile(re.escape(MAGIC) + rb"([1-9][0-9]{0,8})\n")
-_LINE_BYTES = len(MAGIC) + 10
 _NAMES = {number: name for name, number in FRAME_TYPES.items()}
 
 
@@ -64,6 +69,8 @@ class SummaryFile:
                 if kind not in _NAMES:
                     self.skipped[kind] += 1
                     continue
+                if _NAMES[kind] in ENVELOPE_TYPES:
+                    continue
                 try:
                     content = decode_payload(payload)
                     if _NAMES[kind] == "head":
@@ -99,9 +106,9 @@ class SummaryFile:
 
     def _first_line(self, start: bytes) -> bool:
         """Of a segment. False where the file ends within it, though not within the first."""
-        line = start + self._line(_LINE_BYTES - len(start))
-        match = _FIRST_LINE.fullmatch(line)
-        if match is None and self._offset and len(line) < _LINE_BYTES and not line.endswith(b"\n"):
+        line = start + self._line(FIRST_LINE_BYTES - len(start))
+        match = FIRST_LINE.fullmatch(line)
+        if match is None and self._offset and len(line) < FIRST_LINE_BYTES and not line.endswith(b"\n"):
             self.truncated = True
             return False
         if match is None and self._offset:

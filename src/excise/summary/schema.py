@@ -5,13 +5,16 @@ Append only; a number is never used again. A reader ignores keys that it does no
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
 MAGIC: Final = b"excise-summaries "
 VERSION: Final = 1
+FIRST_LINE: Final = re.compile(re.escape(MAGIC) + rb"([1-9][0-9]{0,8})\n")
+FIRST_LINE_BYTES: Final = len(MAGIC) + 10  # at most
 
-Form = Literal["column", "signed column", "names", "integer"]
+Form = Literal["column", "signed column", "names", "integer", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,9 @@ class Key:
     what: str
 
 
-FRAME_TYPES: Final = {"head": 1, "definitions": 2, "summary": 3}
+FRAME_TYPES: Final = {"head": 1, "definitions": 2, "summary": 3, "shipment": 4, "gap": 5}
+ENVELOPE_TYPES: Final = frozenset({"shipment", "gap"})
+"""Of an agent's log (excise/spool). Who reads only summaries passes over them."""
 
 HEAD: Final = (
     Key(1, "classes", "names", "classes of time: a stage, or stage.part"),
@@ -80,9 +85,31 @@ SUMMARY: Final = (
 )
 """40 and 41 are kept for `requests` and `gpu`."""
 
+SHIPMENT: Final = (
+    Key(1, "sequence", "integer", "the agent's number for the summary that follows, from 1; none is given twice"),
+    Key(2, "workload", "text", "name of the workload that it is of"),
+    Key(3, "kind", "text", "where the name is from: rule, unit, container, pod or process"),
+    Key(4, "agent", "text", "id of the agent"),
+    Key(5, "settled", "integer", "all numbers up to this one are in the log, here or before; 0: none"),
+    Key(6, "defined", "integer", "crc32 of its segment's definitions so far: the payloads of the head and of type 2"),
+    Key(7, "wall", "column", "2 values: start and end of the summary's spans, wall, ns since 1970; none: not known"),
+    Key(8, "log_ns", "integer", "the log's own clock: ns for which it has been written, steps of the clock cut off"),
+)
+
+GAP: Final = (
+    Key(1, "first", "integer", "the first number that has no summary"),
+    Key(2, "last", "integer", "the last one"),
+    Key(3, "reason", "text", "why: crash, disk_full, io_error, ..."),
+    Key(4, "agent", "text", "id of the agent"),
+    Key(5, "settled", "integer", "as in a shipment"),
+    Key(6, "log_ns", "integer", "as in a shipment"),
+)
+
 HEAD_KEYS: Final = {k.name: k.number for k in HEAD}
 DEFINITION_KEYS: Final = {k.name: k.number for k in DEFINITIONS}
 SUMMARY_KEYS: Final = {k.name: k.number for k in SUMMARY}
+SHIPMENT_KEYS: Final = {k.name: k.number for k in SHIPMENT}
+GAP_KEYS: Final = {k.name: k.number for k in GAP}
 
 
 class SummaryError(Exception):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -12,7 +13,7 @@ from excise.summary._encode import encode_summary
 from excise.summary._lists import TODAY, Lists
 from excise.summary._payload import encode_payload
 from excise.summary._summary import Summary
-from excise.summary.schema import FRAME_TYPES, MAGIC, VERSION
+from excise.summary.schema import FRAME_TYPES, MAGIC, SHIPMENT_KEYS, VERSION
 
 SEGMENT_SUMMARIES: Final = 360  # an hour of 10 s windows
 SEGMENT_BYTES: Final = 1 << 20
@@ -28,23 +29,44 @@ class SegmentEncoder:
         self._lists: Lists = TODAY
         self._numbering: Numbering | None = None
         self._held = (0, 0)
+        self._defined = 0  # crc32 of the payloads of this segment's definitions
 
-    def encode(self, summary: Summary) -> bytes:
+    def encode(self, summary: Summary, shipment: Mapping[int, object] | None = None) -> bytes:
         """Its bytes, to be written behind those of the last call. ValueError: does not fit the format; the stream is
-        as it was."""
+        as it was. `shipment`: of a frame that comes right before it; its `defined` is known here."""
         lists = self._lists.covering(summary)
         if self._numbering is None or lists != self._lists or self._full(self._numbering):
             head, numbering = _head(lists), Numbering(lists.frame_kinds)
         else:
             head, numbering = b"", self._numbering
         try:
-            out = head + _frames(summary, numbering, lists)
+            content = encode_summary(summary, numbering, lists)
+            new = numbering.take_new()
+            definitions = _frame("definitions", new) if new else b""
+            defined = zlib.crc32(definitions[FRAME.size:], _head_crc(head) if head else self._defined)
+            out = head + definitions
+            if shipment is not None:
+                out += _frame("shipment", {**shipment, SHIPMENT_KEYS["defined"]: defined})
+            out += _frame("summary", content)
         except BaseException:
-            self._numbering = None  # it holds definitions that were not written
+            self.restart()  # the numbering holds definitions that were not written
             raise
         count, size = self._held if not head else (0, 0)
         self._lists, self._numbering, self._held = lists, numbering, (count + 1, size + len(out))
+        self._defined = defined
         return out
+
+    def encode_gap(self, gap: Mapping[int, object]) -> bytes:
+        """A frame that stands for summaries that there are not, to be written like a summary's."""
+        out = b""
+        if self._numbering is None:
+            out, self._numbering, self._held = _head(self._lists), Numbering(self._lists.frame_kinds), (0, 0)
+            self._defined = _head_crc(out)
+        return out + _frame("gap", gap)
+
+    def restart(self) -> None:
+        """Begins another segment with the next call: what the last one gave was not written."""
+        self._numbering = None
 
     def _full(self, numbering: Numbering) -> bool:
         return numbering.half_full() or any(held >= most for held, most in zip(self._held, self._most, strict=True))
@@ -88,13 +110,12 @@ def _head(lists: Lists) -> bytes:
     return MAGIC + b"%d\n" % VERSION + _frame("head", lists.encode())
 
 
-def _frames(summary: Summary, numbering: Numbering, lists: Lists) -> bytes:
-    content = encode_summary(summary, numbering, lists)
-    new = numbering.take_new()
-    return (_frame("definitions", new) if new else b"") + _frame("summary", content)
+def _head_crc(head: bytes) -> int:
+    """Of the payload of the frame behind the first line."""
+    return zlib.crc32(head[head.index(b"\n") + 1 + FRAME.size:])
 
 
-def _frame(kind: str, content: dict[int, object]) -> bytes:
+def _frame(kind: str, content: Mapping[int, object]) -> bytes:
     return frame_bytes(FRAME_TYPES[kind], encode_payload(content))
 
 

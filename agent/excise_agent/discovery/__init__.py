@@ -1,0 +1,7 @@
+"""Finds the processes that are to be watched. See docs/discovery.md."""
+
+from excise_agent.discovery.changes import Changes, Found, Identity
+from excise_agent.discovery.discovery import Discovery, DiscoveryCounts
+from excise_agent.discovery.gpu import GpuPids, GpuProcesses, nvml_pids
+
+__all__ = ["Changes", "Discovery", "DiscoveryCounts", "Found", "GpuPids", "GpuProcesses", "Identity", "nvml_pids"]
