@@ -119,6 +119,20 @@ def test_attach_by_root_asks_the_agent_and_sees_python(machine: Machine) -> None
     assert "preprocess_image" in done.stdout
 
 
+def test_history_gives_stacks_without_attaching(machine: Machine) -> None:
+    stacks = machine.run("excise", "folded", "--workload", TARGET, "--last", "10m").stdout
+    assert "preprocess_image" in stacks
+
+
+def test_group_may_ask_the_agent_and_nobody_else(machine: Machine) -> None:
+    gid = machine.run("getent", "group", "excise").stdout.split(":")[2]
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534"]
+    asked = machine.run(*nobody, f"--groups={gid}", "excise", "status", "--json")
+    assert json.loads(asked.stdout)["workloads"][0]["name"] == TARGET
+    refused = machine.run(*nobody, "--clear-groups", "excise", "status", "--json", check=False)
+    assert (refused.returncode, refused.stdout) == (3, "")
+
+
 def test_reload_keeps_the_process_and_what_it_watches(machine: Machine) -> None:
     before = main_pid(machine)
     (machine.root / "etc/excise/conf.d/rate.toml").write_text("[agent]\nrate_hz = 23\n")
