@@ -79,6 +79,24 @@ bench: $(STAMP) ## cost on this host, and other profilers' beside it; writes doc
 	@command -v perf >/dev/null || $(SUDO) apt-get install -qq -y linux-perf >/dev/null 2>&1 || true  # the table says so
 	@$(BIN)/python tests/bench/bench.py
 
+# What the tests of sinks talk to: Debian's ClickHouse, unpacked with the libraries that it lacks and not installed (the
+# package would start a server on this host's ports), and npm's Fluent Forward server.
+test: $(VENV)/clickhouse/.unpacked $(VENV)/.forward-peer
+
+$(VENV)/clickhouse/.unpacked: | $(STAMP)
+	@command -v apt-get >/dev/null || { echo 'make: not a Debian: put clickhouse-server and -client on PATH' >&2; exit 1; }
+	@echo 'make: unpacking clickhouse-server'; rm -rf $(@D) && mkdir -p $(@D)/debs && cd $(@D)/debs && \
+	    set -- clickhouse-server clickhouse-client && \
+	    { apt-get -s -qq install $$* >/dev/null 2>&1 || $(SUDO) apt-get update -qq; } && \
+	    apt-get download -qq clickhouse-common $$* $$(apt-get -s --no-install-recommends install $$* | \
+	        awk '/^Inst lib/ {print $$2}') 2>apt.log || { cat apt.log >&2; exit 1; }
+	@cd $(@D) && for deb in debs/*.deb; do dpkg-deb -x $$deb . || exit 1; done && rm -r debs && touch $(@F)
+
+$(VENV)/.forward-peer: tests/sinks/forward_peer.py | $(STAMP)
+	@$(MAKE) --no-print-directory apt APT="$$(command -v npm >/dev/null || echo nodejs npm) \
+	    $$(command -v openssl >/dev/null || echo openssl)"
+	@$(BIN)/python $< && touch $@
+
 soak: $(STAMP) ## an hour of 10 000 short-lived children: does the agent stay as it is?
 	@$(BIN)/python tests/soak/soak.py --children 10000 --over 3600 --steps 12
 

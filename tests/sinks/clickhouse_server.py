@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
 import subprocess
+import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -24,6 +28,20 @@ _USERS = """<yandex><profiles><default></default></profiles><quotas><default></d
 <profile>default</profile><quota>default</quota></default></users></yandex>"""
 
 
+_UNPACKED = Path(sys.prefix) / "clickhouse"
+
+
+def program(name: str) -> tuple[str, dict[str, str]]:
+    """Where it is, and the environment that it needs: unpacked by `make test`, or installed."""
+    libraries = ":".join(str(folder) for lib in ("lib", "usr/lib") for folder in (_UNPACKED / lib).glob("*-linux-gnu*"))
+    for folder in ("usr/sbin", "usr/bin"):
+        if (_UNPACKED / folder / name).exists():
+            return str(_UNPACKED / folder / name), os.environ | {"LD_LIBRARY_PATH": libraries}
+    found = shutil.which(name)
+    assert found, f"{name} is missing: run `make test`, which unpacks it"
+    return found, dict(os.environ)
+
+
 class ClickHouseServer:
     def __init__(self, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
@@ -40,17 +58,21 @@ class ClickHouseServer:
         self.start()
 
     def start(self) -> None:
+        path, environment = program("clickhouse-server")
         with (self._folder / "log").open("ab") as log:
-            self._child = subprocess.Popen(["clickhouse-server", f"--config-file={self._folder}/config.xml"],
-                                           stdout=log, stderr=log, cwd=self._folder)
+            self._child = subprocess.Popen([path, f"--config-file={self._folder}/config.xml"],
+                                           stdout=log, stderr=log, cwd=self._folder, env=environment)
+        deadline = time.monotonic() + 60
         while not self._answers():
-            assert self._child.poll() is None, (self._folder / "log").read_text()
+            assert self._child.poll() is None and time.monotonic() < deadline, (self._folder / "log").read_text()
+            time.sleep(0.02)
 
     def client(self, text: str) -> str:
         """As an operator does it: a file into clickhouse-client."""
+        path, environment = program("clickhouse-client")
         done = subprocess.run(
-            ["clickhouse-client", "--multiquery", "--host=127.0.0.1", f"--port={self._tcp}", f"--password={PASSWORD}"],
-            input=text, capture_output=True, text=True, timeout=120)
+            [path, "--multiquery", "--host=127.0.0.1", f"--port={self._tcp}", f"--password={PASSWORD}"],
+            input=text, capture_output=True, text=True, timeout=120, env=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -7,17 +7,18 @@ import json
 import os
 import queue
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 VERSION = "1.0.10"
-PACKAGE = Path(__file__).parents[2] / "build" / f"fluent-org-logger-{VERSION}"
+PACKAGE = Path(sys.prefix) / f"fluent-org-logger-{VERSION}"
 PLENTY_S = 60.0
 
 
 def install() -> None:
-    """`make test` does the same, once."""
+    """Once; `make test` does it before."""
     if (PACKAGE / "node_modules/@fluent-org/logger").is_dir():
         return
     subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--no-save", "--prefix", PACKAGE,
@@ -72,3 +73,7 @@ class ForwardPeer:
 
 def _bytes(told: dict[str, Any]) -> Any:
     return base64.b64decode(told["base64"]) if told.keys() == {"base64"} else told
+
+
+if __name__ == "__main__":
+    install()

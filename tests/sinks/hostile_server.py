@@ -41,6 +41,11 @@ class HostileServer:
             thread.join(PLENTY_S)
             assert not thread.is_alive()
 
+    def settle(self) -> None:
+        """Wait until all connections so far are closed at this end too."""
+        for thread in self._threads:
+            thread.join(PLENTY_S)
+
     def _accept(self) -> None:
         while True:
             try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import threading
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
@@ -14,9 +16,9 @@ import pytest
 from hostile_server import HostileServer, read_some, read_until_closed
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_items import AGENT, entries, entry
+from sample_items import AGENT, entry
 
-from excise.spool import Item
+from excise.spool import Gap, Item
 from excise_agent.config.schema import ForwardConfig, TlsConfig
 from excise_agent.sinks import SinkError
 from excise_agent.sinks import forward_wire as wire
@@ -116,6 +118,36 @@ def test_a_server_that_does_not_know_the_key_gets_no_event(key_file: Path, answe
     assert rest == [b""]
 
 
+def test_a_handshake_as_fluent_bit_does_it(key_file: Path) -> None:
+    """As its sources have it (plugins/in_forward/fw_prot.c): nonce and salt are `str` and no text, a salt for passwords
+    is there though it has no users, "keepalive" is not; all of a PING must be `str`; a wrong key just closes."""
+    nonce, told = b"\xff\x00" * 8, []
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall(b"\x92\xa4HELO\x82\xa5nonce\xb0" + nonce + b"\xa4auth\xb0" + b"\xfe" * 16)
+        said = read_some(connection)
+        assert b"correct horse" not in said
+        ping = msgpack.unpackb(said)
+        assert ping[0] == "PING" and len(ping) == 6 and all(isinstance(part, str) for part in ping)
+        _, hostname, salt, digest, user, password = ping
+        if digest != hashlib.sha512(salt.encode() + hostname.encode() + nonce + b"correct horse").hexdigest():
+            return
+        told.append((user, password))
+        mine = hashlib.sha512(salt.encode() + b"localhost" + nonce + b"correct horse").hexdigest()
+        connection.sendall(msgpack.packb(["PONG", True, "", "localhost", mine]))
+        connection.sendall(msgpack.packb({"ack": msgpack.unpackb(read_some(connection))[2]["chunk"]}))
+        read_until_closed(connection)
+
+    with HostileServer(script) as server:
+        sink = ForwardSink(ForwardConfig(address=server.address, shared_key_file=key_file, timeout_s=PLENTY_S))
+        sink.deliver(AGENT, [entry(1)])
+        sink.close()
+        key_file.write_text("wrong")
+        config = ForwardConfig(address=server.address, shared_key_file=key_file, timeout_s=PLENTY_S)
+        assert "before its PONG: compare shared_key_file" in deliver(config)
+    assert told == [("", "")]
+
+
 def test_a_connection_that_closes_is_an_error_that_says_before_what(key_file: Path) -> None:
     with HostileServer(lambda _connection: None) as server:
         config = ForwardConfig(address=server.address, shared_key_file=key_file, timeout_s=PLENTY_S)
@@ -153,7 +185,7 @@ def test_a_server_that_does_not_read_costs_the_timeout() -> None:
     over = threading.Event()
     with HostileServer(lambda _connection: assert_(over.wait(PLENTY_S))) as server:
         config = ForwardConfig(address=server.address, timeout_s=SHORT_S)
-        assert deliver(config, list(entries(1, 4000))).startswith("did not answer")
+        assert deliver(config, [Gap(1, 1, "x" * 20_000_000)]).startswith("did not answer")
         over.set()
 
 
@@ -174,6 +206,48 @@ def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     assert deliver(ForwardConfig(address=f"127.0.0.1:{port}", timeout_s=PLENTY_S)).endswith("Connection refused")
+
+
+def test_an_address_that_leads_nowhere_does_not_keep_us_from_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host with IPv6 in its name but not in its network, say."""
+    def script(connection: socket.socket) -> None:
+        message = msgpack.unpackb(read_some(connection))
+        connection.sendall(msgpack.packb({"ack": message[2]["chunk"]}))
+        read_until_closed(connection)
+
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, HostileServer(script) as server:
+        full = [socket.socket() for _ in range(3)]  # its queue is full: a connect gets no answer
+        for one in full:
+            one.setblocking(False)
+            one.connect_ex(deaf.getsockname())
+        addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", at)
+                     for at in (deaf.getsockname(), ("127.0.0.1", server.port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+        sink = ForwardSink(ForwardConfig(address="two.test:24224", timeout_s=2.0))
+        sink.deliver(AGENT, [entry(1)])
+        sink.close()
+        for one in full:
+            one.close()
+
+
+def test_failures_leave_no_descriptor_behind(tls_files: Path, key_file: Path) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    tls = TlsConfig(True, tls_files / "ca.pem")
+    gone = ForwardConfig(address="127.0.0.1:1", timeout_s=PLENTY_S)
+    with HostileServer(says(b"\xc1" * 99)) as server:
+        garbage = ForwardConfig(address=server.address, timeout_s=PLENTY_S)
+        configs = [gone, garbage, replace(garbage, tls=tls), replace(garbage, shared_key_file=key_file, timeout_s=0.05)]
+        sinks = [ForwardSink(config) for config in configs]
+        counts = []
+        for _ in range(3):
+            for sink in sinks * 5:
+                with pytest.raises(SinkError):
+                    sink.deliver(AGENT, [entry(1)])
+            server.settle()
+            counts.append(descriptors())
+    assert counts[1] == counts[2]
 
 
 def test_a_stop_ends_a_delivery_that_hangs() -> None:
@@ -258,7 +332,7 @@ def test_any_bytes_of_a_server_are_an_answer_or_an_error(content: bytes) -> None
         answer = unpacker.unpack()
     except (ValueError, msgpack.UnpackException):
         return
-    for read in (wire.read_helo, lambda a: wire.check_pong(a, wire.Helo(b"", b"", True), wire.Login("h", b"k"), b"")):
+    for read in (wire.read_helo, lambda a: wire.check_pong(a, wire.Helo(b"", b"", True), wire.Login("h", b"k"), "")):
         with pytest.raises(SinkError):
             read(answer)
     assert not wire.is_ack(answer, "chunk")

@@ -209,6 +209,26 @@ def test_a_delivery_that_hangs_is_interrupted_at_the_stop(tmp_path: Path) -> Non
     assert ship.state().retries == 0, "a stop is no failure"
 
 
+def test_a_sink_that_hangs_hurts_no_other(tmp_path: Path) -> None:
+    spool, slow, fast = MemorySpool(), ScriptedSink(name="slow"), ScriptedSink(name="fast")
+    all_there = threading.Event()
+    slow.trouble = lambda _items: assert_(slow.interrupted.wait(PLENTY_S))
+    fast.trouble = lambda items: all_there.set() if any(i.sequence == 100 for i in items) else None  # type: ignore[union-attr]
+    spool.append(*entries(1, 100))
+    ships = [Shipper(sink, MemoryCursor(spool), AGENT, tmp_path / sink.name) for sink in (slow, fast)]
+    for ship in ships:
+        ship.start()
+    assert all_there.wait(PLENTY_S)
+    assert ships[0].state().delivered == 0
+    ships[0].stop(0.0)
+    assert all(ship.stop(PLENTY_S) for ship in ships)
+    assert ships[1].state().delivered == 100
+
+
+def assert_(true: bool) -> None:
+    assert true
+
+
 @given(failures=st.integers(1, 10_000), draw=st.floats(0, 1, exclude_max=True))
 def test_waits_grow_up_to_a_minute_and_are_spread_over_all_of_it(failures: int, draw: float) -> None:
     whole = min(MOST_S, 2.0 ** min(failures - 1, 16))

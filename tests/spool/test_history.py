@@ -11,6 +11,7 @@ import pytest
 from spools import SECOND, START_NS, TRITON, VLLM, entry, files, fill, make, summary_at
 
 from excise.spool import Entry, SpoolError, WorkloadHistory, history_workloads, read_history
+from excise.spool._folder import Folder, segment_name
 from excise.workload import Workload
 
 HASH = Workload("f00d" * 16, "container")
@@ -49,7 +50,11 @@ def test_windows_that_reach_into_the_time_are_read(folder: Path) -> None:
         return len(list(read_history(folder, workload, *times)))
 
     assert count() == 91 and count("vllm.service") == 60
-    assert count("triton.service", until=30) == 1 and count("triton.service", until=29.5) == 0
+    assert count("triton.service", until=30) == 1
+    with pytest.raises(SpoolError, match=r"has nothing of 'triton\.service' in that time; it has vllm\.service"):
+        count("triton.service", until=29.5)
+    with pytest.raises(SpoolError, match="has no summaries in that time"):
+        count("triton.service", since=60)
     assert count("vllm.service", since=49.9) == 10
     assert count(since=49.9) == 21 and count(since=60) == 0 and count(until=-1) == 0
     assert count("vllm.service", 9.9, 19.9) == 11, "that from 19.83 to 20 too"
@@ -131,3 +136,18 @@ def test_a_window_without_a_time_is_in_no_time(tmp_path: Path) -> None:
     assert list(read_history(tmp_path / "s", since_ns=0)) == []
     assert history_workloads(tmp_path / "s") == [WorkloadHistory(VLLM, 1, None, None)]
     assert spool.state().oldest_wall_ns is None
+
+
+def test_files_of_other_times_are_not_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = make(folder)
+    assert spool.append(Entry(*spool.reserve(1), VLLM, summary_at(START_NS + 7200 * SECOND)))
+    opened: list[str] = []
+    real = Folder.open_plain
+    monkeypatch.setattr(Folder, "open_plain", lambda self, name: opened.append(name) or real(self, name))
+    assert len(list(read_history(folder, "vllm", since_ns=START_NS + 7000 * SECOND))) == 1
+    assert segment_name(1) not in opened and segment_name(2) in opened
+    with pytest.raises(SpoolError, match=r"nothing of 'triton' in that time; it has vllm\.service"):
+        read_history(folder, "triton", since_ns=START_NS + 7000 * SECOND)
+    (folder / "totals.json").unlink()
+    assert len(list(read_history(folder, "vllm", since_ns=START_NS + 7000 * SECOND))) == 1
+    assert segment_name(1) in opened

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from spools import AGENT, TRITON, VLLM, Clock, delivered, drain, entries, entry,
 from excise.spool import Cursor, Entry, Gap, Spool, SpoolError
 from excise.spool import spool as spool_module
 from excise.summary import Summary, SummaryFile, read_summaries
+from excise.workload import Workload
 
 
 def test_what_is_appended_is_delivered_in_order_and_once(tmp_path: Path) -> None:
@@ -80,9 +82,12 @@ def test_a_summary_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
     (number,) = spool.reserve(1)
     assert not spool.append(Entry(number, VLLM, Summary(lost={"x": -1})))
     assert not spool.append(Entry(*spool.reserve(1), VLLM, Summary(windows=1 << 70)))
+    whole = entry(1).summary
+    assert not spool.append(Entry(*spool.reserve(1), VLLM, replace(whole, frames={})))
+    assert not spool.append(Entry(*spool.reserve(1), Workload("x" * 600, "unit"), whole))
     fill(spool, 1)
     items = delivered(tmp_path / "s")
-    assert [e.sequence for e in entries(items)] == [1, 4] and lost(items) == {"unencodable": 2}
+    assert [e.sequence for e in entries(items)] == [1, 6] and lost(items) == {"unencodable": 4}
 
 
 def test_files_are_of_one_process_each_and_end_at_their_size(tmp_path: Path) -> None:
@@ -120,6 +125,17 @@ def test_a_number_that_nobody_settles_is_forgotten_after_two_files(tmp_path: Pat
     items = drain(cursor)
     assert items[0] == Gap(leak, leak, "forgotten") and items[1:] == made
     assert not spool.append(entry(leak))
+
+
+def test_a_number_that_comes_when_it_is_just_given_up_counts_once(tmp_path: Path) -> None:
+    spool = make(tmp_path / "s", most_bytes=8 * 70_000)
+    (leak,) = spool.reserve(1)
+    while spool.state().bytes < 2 * 70_000:
+        fill(spool, 1)
+    assert not spool.append(entry(leak))
+    items = delivered(tmp_path / "s")
+    assert items[0] == Gap(leak, leak, "forgotten") and numbers(items) == list(range(1, len(items) + 1))
+    assert spool.state().lost == {"forgotten": 1} and spool.state().written == len(items) - 1
 
 
 def test_the_size_is_kept_within_a_file_and_what_a_sink_missed_is_counted(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from spools import delivered, drain, entries, entry, files, fill, gaps, lost, make, numbers
 
 from excise.spool import Cursor, Gap, Spool, SpoolError
-from excise.spool import spool as spool_module
+from excise.spool import _file as file_module
 from excise.summary import SummaryFile
 
 
@@ -72,8 +72,20 @@ def test_a_disk_that_is_full_from_the_start_is_survived_too(small_disk: Path) ->
     assert spool.state().lost == {"disk_full": 4, "target_gone": 1}
     ballast.unlink()
     spool.prune()
+    assert delivered(small_disk / "s", "early") == [Gap(1, 4, "disk_full"), Gap(5, 5, "target_gone")]
     made = fill(spool, 1)
     assert delivered(small_disk / "s") == [Gap(1, 4, "disk_full"), Gap(5, 5, "target_gone"), *made]
+
+
+def test_a_disk_that_is_full_for_weeks_does_not_fill_the_memory(small_disk: Path) -> None:
+    spool = make(small_disk / "s")
+    ballast = occupy(small_disk)
+    for number in spool.reserve(3000):
+        spool.lose(number, number, "odd" if number % 2 else "even")
+    assert len(spool._gaps) <= 1000 and spool.state().lost == {"odd": 1500, "even": 1500}
+    ballast.unlink()
+    spool.prune()
+    assert numbers(delivered(small_disk / "s")) == list(range(1, 3001))
 
 
 def test_an_agent_killed_on_a_full_disk_still_counts_every_window(small_disk: Path) -> None:
@@ -121,9 +133,9 @@ def test_a_write_that_stops_half_way_is_taken_back(tmp_path: Path, monkeypatch: 
         raise OSError(errno.EIO, "no")
 
     with monkeypatch.context() as patch:
-        patch.setattr(spool_module.os, "write", broken)
+        patch.setattr(file_module.os, "write", broken)
         if cut_fails:
-            patch.setattr(spool_module.os, "ftruncate", no_cut)
+            patch.setattr(file_module.os, "ftruncate", no_cut)
         for number in spool.reserve(2):
             assert not spool.append(entry(number))
     made += fill(spool, 2)

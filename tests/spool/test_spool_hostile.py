@@ -5,6 +5,7 @@ import random
 import struct
 import tracemalloc
 import zlib
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +14,11 @@ import msgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spools import delivered, drain, entries, entry, files, fill, gaps, lost, make, numbers
+from spools import VLLM, delivered, drain, entries, entry, files, fill, gaps, lost, make, numbers
+from typical_summary import window
 
 from excise.framing import FRAME, frame_bytes
-from excise.spool import Cursor, Gap, history_workloads, read_history
+from excise.spool import Cursor, Entry, Gap, history_workloads, read_history
 from excise.spool import _order as order_module
 from excise.spool._folder import segment_name
 from excise.spool._slots import Slots
@@ -153,6 +155,23 @@ def test_a_lost_definition_is_never_taken_for_another(tmp_path: Path) -> None:
         spool_of(folder, broken)
         for found in entries(delivered(folder)):
             assert found == entry(found.sequence)
+
+
+def test_damaged_definitions_do_not_lend_their_numbers_to_others(tmp_path: Path) -> None:
+    """A name that was defined in the frame that is damaged is used again after the next frame of definitions."""
+    spool = make(tmp_path / "s")
+    same = window(1, 1, stacks=2)
+    made = [Entry(number, VLLM, replace(same, lost={**same.lost, reason: 1}))
+            for number, reason in zip(spool.reserve(4), ("first", "second", "third", "second"), strict=True)]
+    for one in made:
+        assert spool.append(one)
+    (path,) = files(tmp_path / "s")
+    data = bytearray(path.read_bytes())
+    second = [at for at in frames_at(bytes(data)) if data[at + 8] == 2][1]
+    data[second + 20] ^= 1
+    path.write_bytes(data)
+    assert delivered(tmp_path / "s") == [made[0], *(Gap(n, n, "damaged") for n in (2, 3, 4))]
+    assert list(read_history(tmp_path / "s")) == made[:1]
 
 
 @pytest.mark.parametrize("content", [
@@ -305,3 +324,16 @@ def test_a_cursor_from_another_life_does_not_hide_new_entries(good: Good, tmp_pa
         path.unlink(missing_ok=True)
     made = fill(make(folder), 2)
     assert entries(delivered(folder)) == made
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"[]", b"{}", b"nonsense", b"\xff" * 99, b'{"lost": 3, "files": {}}', b'{"lost": {}, "files": {"x": []}}',
+    b'{"lost": {"x": -1}, "files": {}}', b'{"lost": {}, "files": {"1": [1, 2, 3]}}', b"[" * 100_000,
+    b'{"lost": {}, "files": {"1": ["a", 1, 1, 1, 1, 1]}}', b'{"lost": {}, "files": {}, "settled": 1e400}',
+    b'{"lost": {}, "files": {}, "more": 1}', b'{"lost": {}, "files": [1], "settled": true}'])
+def test_damaged_totals_are_made_again_from_the_log(good: Good, tmp_path: Path, content: bytes) -> None:
+    folder = spool_of(tmp_path / "s", good.data)
+    (folder / "totals.json").write_bytes(content)
+    assert len(list(read_history(folder, since_ns=1))) == 10
+    spool = make(folder)
+    assert spool.state().written == 10 and list(spool.reserve(1)) == [11]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -72,6 +73,7 @@ def read_state(agent: Agent) -> dict[str, Any]:
                 "retries": s.retries,
                 "failures": s.failures,
                 "lag": s.lag,
+                "waiting_since_wall_ns": s.waiting_since_wall_ns,
                 "last_error": s.last_error,
                 "last_error_wall_ns": s.last_error_wall_ns,
                 "last_delivery_wall_ns": s.last_delivery_wall_ns,
@@ -167,6 +169,7 @@ def metrics_status(agent: Agent, state: Mapping[str, Any]) -> AgentStatus:
                 failures=s["retries"],
                 up=None if s["last_delivery_wall_ns"] is None and not s["failures"] else not s["failures"],
                 lag_windows=s["lag"],
+                lag_s=_lag_s(s["lag"], s["waiting_since_wall_ns"]),
                 last_success_s=_seconds(s["last_delivery_wall_ns"]),
                 last_error_s=_seconds(s["last_error_wall_ns"]),
             )
@@ -177,3 +180,10 @@ def metrics_status(agent: Agent, state: Mapping[str, Any]) -> AgentStatus:
 
 def _seconds(wall_ns: int | None) -> float | None:
     return wall_ns / 1e9 if wall_ns is not None else None
+
+
+def _lag_s(windows: int | None, since_wall_ns: int | None) -> float | None:
+    """Age of the oldest window that waits."""
+    if windows == 0:
+        return 0.0
+    return max(time.time() - since_wall_ns / 1e9, 0.0) if since_wall_ns is not None else None

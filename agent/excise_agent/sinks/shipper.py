@@ -46,6 +46,7 @@ class SinkState:
     last_delivery_wall_ns: int | None
     failures: int  # in a row; 0: it works
     lag: int | None  # windows in the spool that it has not got; None: not known
+    waiting_since_wall_ns: int | None = None  # end of the oldest of these; None: none waits, or it is not known
 
 
 class Shipper:
@@ -61,6 +62,7 @@ class Shipper:
         self._error: tuple[str, int] | None = None
         self._delivery_ns: int | None = None
         self._lag: int | None = None
+        self._waiting_ns: int | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"sink-{sink.name}", daemon=True)
 
@@ -83,7 +85,7 @@ class Shipper:
         counts, error = self._counts, self._error
         text, when = error if error else (None, None)
         return SinkState(self._sink.name, counts.delivered, counts.lost, self._retries, text, when,
-                         self._delivery_ns, self._failures, self._lag)
+                         self._delivery_ns, self._failures, self._lag, self._waiting_ns)
 
     def step(self) -> float:
         """One round; how many seconds to wait before the next."""
