@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plant import SECOND_NS, Plant, least_step, mean_cores, run
 
-from excise.ledger.build import PHASED
+from excise.ledger.notes import PHASED
 from excise_agent.governor import FULL, LADDER, LEAST_BUDGET_CORES, NOTHING, Governor, Spent
 
 
