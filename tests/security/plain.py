@@ -51,9 +51,9 @@ def _inflated(content: bytes, wbits: int) -> Iterator[bytes]:
 
 def _encoded(content: bytes) -> Iterator[bytes]:
     for found in _BASE64.finditer(content):
-        word = found[0].rstrip(b"=")
+        word = found[0].rstrip(b"=").replace(b"-", b"+").replace(b"_", b"/")
         try:
-            yield base64.b64decode(word + b"=" * (-len(word) % 4), altchars=b"-_" if b"-" in word or b"_" in word else None)
+            yield base64.b64decode(word + b"=" * (-len(word) % 4))
         except (ValueError, binascii.Error):
             continue
 

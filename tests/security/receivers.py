@@ -36,7 +36,7 @@ class ForwardReceiver:
 
     @property
     def address(self) -> str:
-        return "127.0.0.1:{}".format(self._server.server_address[1])
+        return f"127.0.0.1:{self._server.server_address[1]}"
 
     def close(self) -> None:
         self._server.shutdown()
@@ -72,7 +72,7 @@ class HttpReceiver:
 
     @property
     def url(self) -> str:
-        return "http://127.0.0.1:{}".format(self._server.server_address[1])
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def close(self) -> None:
         self._server.shutdown()

@@ -92,7 +92,7 @@ stacks = true
         outputs[" ".join(argv)] = done.output.encode("utf-8", "surrogateescape")
 
     def attach(*argv: str) -> None:
-        done = agent.excise("attach", "--pid", str(process.pid), "--duration", "2s", "--socket", str(agent.socket), *argv)
+        done = agent.excise("attach", "--pid", str(process.pid), "-d", "2s", "--socket", str(agent.socket), *argv)
         assert done.returncode == 0, done.stderr
         outputs["attach " + " ".join(argv)] = done.stdout + done.stderr
 
