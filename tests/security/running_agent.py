@@ -60,7 +60,7 @@ class RunningAgent:
         return int(below[0]) if name == "strace" else self.process.pid
 
     def status(self) -> dict[str, Any]:
-        return dict(call(self.socket, "status"))
+        return dict(call(self.socket, "status", timeout_s=DEADLINE_S))
 
     def windows(self, workload: str) -> int:
         rows = [row for row in self.status()["workloads"] if row["name"] == workload]
