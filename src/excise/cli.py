@@ -20,6 +20,7 @@ from rich.console import Console
 from excise import __version__
 from excise.recording import Recording, RecordingError
 from excise.report import Report, to_json
+from excise.report_file import open_report
 from excise.stages import Rules, RulesError
 from excise.summary import SummaryError, SummaryFile, is_summaries
 
@@ -46,7 +47,8 @@ def write_text(path: str, text: str) -> None:
         click.echo(text, nl=not text.endswith("\n"))
         return
     try:
-        Path(path).write_text(text, encoding="utf-8")
+        with os.fdopen(open_report(Path(path)), "w", encoding="utf-8") as file:
+            file.write(text)
     except OSError as err:
         raise CliError(f"cannot write {path}: {err.strerror}") from err
 
