@@ -17,7 +17,7 @@ MAX_FILE_BYTES: Final = 64 << 20
 
 _CHUNK_BYTES: Final = 1 << 20
 _MAX_TRIED_BYTES: Final = 64 << 20
-"""Of what only looked like frames, at one place: then the rest of the file is given up."""
+"""Of what only looked like frames, at all places that were passed over: then the rest of the file is given up."""
 
 _LIKE_A_FRAME: Final = re.compile(
     b"(?=..[\\x00-" + re.escape(bytes((MAX_FRAME_BYTES >> 16,))) + b"]\\x00....[\\x01-"
@@ -36,6 +36,7 @@ class FrameReader:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._at = 0
+        self._tried_bytes = 0
         self.damages = 0  # places that were passed over
 
     def next(self) -> Frame | None:
@@ -68,13 +69,14 @@ class FrameReader:
 
     def _search(self, at: int, size: int) -> Frame | None:
         """The first good one from there on. A write that is under way, or was cut off, has none."""
-        tried = 0
+        tried = self._tried_bytes
         while at + FRAME.size <= size:
             chunk = self._read(at, min(_CHUNK_BYTES, size - at))
             for match in _LIKE_A_FRAME.finditer(chunk):
                 here = at + match.start()
                 frame = self._whole(here, size)
                 if frame is not None:
+                    self._tried_bytes = tried
                     return frame
                 start = self._read(here, FRAME.size)
                 tried += FRAME.size if start == MAGIC[:FRAME.size] else 4096 + FRAME.unpack(start.ljust(FRAME.size))[0]
