@@ -119,3 +119,20 @@ command = "scribbler.py"
     names = {frame.name for stack in report.stacks for frame in stack.frames if frame.kind == "python"}
     assert "does_ordinary_work" in names
     assert names <= {"does_ordinary_work", "<module>", ""}
+
+
+def test_strange_files_in_place_of_libraries_are_survived(folder: Path) -> None:
+    script = Path(__file__).parent / "targets" / "maps_strange_files.py"
+    with subprocess.Popen([sys.executable, script, folder], stdout=subprocess.PIPE) as target:
+        try:
+            assert target.stdout is not None and target.stdout.readline() == b"ready\n"
+            code, said, cpu_s, rss = attach(target.pid, "-d", "2s", "--budget", "none", "--rate", "499", "--record",
+                                            str(folder / "run.excise"), "--flame", str(folder / "flame.html"))
+            assert code == 0 and "Traceback" not in said, said
+            assert cpu_s < MOST_CPU_S and rss < MOST_RSS_BYTES
+            assert target.poll() is None
+        finally:
+            target.kill()
+    report = replay(str(folder / "run.excise"), Rules.load([]))
+    files = {Path(frame.file).name for stack in report.stacks for frame in stack.frames if frame.kind == "native"}
+    assert {"libsparse.so", "libpipe.so", "libloop.so"} <= files, files
