@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cpython.conftest import INTERPRETERS
-from excise.cli import replay
+from excise.source import replay
 from excise.stages import Rules
 from security.running_agent import EXCISE, RunningAgent, environment, until
 from security.scribblers import MODES, Scribbler, build_library
