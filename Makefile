@@ -5,8 +5,9 @@ PYTHON ?= /usr/bin/python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# bcc for Python; what a virtual environment needs; a compiler and libc headers, with which the tests build targets.
-APT    := python3-bpfcc python3-venv g++ libc6-dev linux-libc-dev
+# bcc for Python; what a virtual environment needs; a compiler and libc headers, with which the tests build targets;
+# strace, with which they see what the agent asks of the kernel.
+APT    := python3-bpfcc python3-venv g++ libc6-dev linux-libc-dev strace
 # What builds the package, and the machine on which the tests install it.
 APT_DEB  := debhelper python3-venv
 APT_TEST := $(APT_DEB) lintian debootstrap systemd-container

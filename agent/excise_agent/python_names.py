@@ -2,6 +2,7 @@
 
 A code object can be freed at any time. Its key, computed in the kernel from what the object held when the stack was
 walked, must equal the key of what lies there now; else the name is lost and counted (`frame_gone`), never guessed.
+So is that of a program which makes up code faster than we are willing to read it (patience.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from excise_agent.cpython.layout import Interpreter
 from excise_agent.cpython.lines import line_of
 from excise_agent.cpython.memory import Memory
 from excise_agent.layers import Layers
+from excise_agent.patience import CODE_BYTES, Patience
 
 GONE = Frame("python", "", "")
 MAX_BYTES = 24 << 20  # of names, about, of all processes. A torch server's take 2 MB; a target could name without end
@@ -35,6 +37,7 @@ class _Image:
     owned: bool  # whether `memory` is its own to close, and not its parent's
     codes: Layers[_Code, CodeInfo]
     spots: Layers[_Spot, int]  # its frame's id
+    patience: Patience  # its forks' too
     forebears: tuple[Memory, ...] = ()  # it was forked from: the same code, should it end before it is read
 
 
@@ -59,7 +62,7 @@ class PythonNames:
     def add(self, pid: int, interpreter: Interpreter) -> None:
         """A new image of `pid`. Raises OSError when its memory cannot be opened."""
         self.forget(pid)
-        self._images[pid] = _Image(interpreter, Memory(pid), True, Layers(), Layers())
+        self._images[pid] = _Image(interpreter, Memory(pid), True, Layers(), Layers(), Patience())
 
     def fork(self, parent: int, child: int) -> None:
         """The child has its parent's code at the same addresses: what was named stays named, even once it is dead."""
@@ -73,7 +76,7 @@ class PythonNames:
         self.forget(child)
         forebears = (image.memory, *image.forebears)[:_FOREBEARS]
         self._images[child] = _Image(
-            image.interpreter, memory, owned, image.codes.copy(), image.spots.copy(), forebears
+            image.interpreter, memory, owned, image.codes.copy(), image.spots.copy(), image.patience, forebears
         )
 
     def forget(self, pid: int) -> None:
@@ -99,7 +102,10 @@ class PythonNames:
             if not spot[0]:
                 continue
             known = spots.get(spot)
-            if known is None:
+            if known is None and image is not None and not image.patience.left():
+                self.gone += 1
+                known = intern(GONE)
+            elif known is None:
                 frame = self.frame(pid, *spot)
                 known = spots[spot] = _SHIM if frame is None else intern(frame)
                 self._charge(_SPOT_BYTES)
@@ -120,11 +126,13 @@ class PythonNames:
                 self.gone += 1
                 info = _LOST
             image.codes[code, key] = info
+            image.patience.spend(CODE_BYTES)
             self._charge(_bytes_of(info))
         if info is _LOST:
             return GONE
         if info.shim:
             return None
+        image.patience.spend(len(info.linetable))
         line = line_of(info.linetable, info.firstlineno, lasti, image.interpreter.layout.version)
         return Frame("python", info.filename, info.qualname, line or 0)
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from excise.printable import printable
 from excise_agent.daemon.state import cost_ratio
@@ -21,26 +22,30 @@ def is_well(state: Mapping[str, Any]) -> bool:
 
 
 def render_status(state: Mapping[str, Any], console: Console) -> None:
-    """Tables and lines."""
+    """Tables and lines. What has names in it is Text: in a string rich would take [brackets] of a name for markup."""
     agent, probes = state["agent"], state["probes"]
-    console.print(
-        f"Excise {printable(agent['version'])}, pid {agent['pid']}, since {_ago(agent['since_wall_ns'])}; "
+    _say(
+        console, f"Excise {printable(agent['version'])}, pid {agent['pid']}, since {_ago(agent['since_wall_ns'])}; "
         f"agent id {printable(agent['id'][:12])}"
     )
-    console.print(_probes(state))
+    _say(console, _probes(state))
     if state["workloads"]:
         console.print(_workloads(state["workloads"]))
     else:
-        console.print(f"nothing to watch among {state['discovery']['processes']} processes of this host")
+        _say(console, f"nothing to watch among {state['discovery']['processes']} processes of this host")
     if refused := state["discovery"]["refused"]:
-        console.print(f"not watched, there are too many (most_workloads): {', '.join(map(printable, refused))}")
-    console.print(_spool(state["spool"]))
+        _say(console, f"not watched, there are too many (most_workloads): {', '.join(map(printable, refused))}")
+    _say(console, _spool(state["spool"]))
     if state["sinks"]:
         console.print(_sinks(state["sinks"]))
     where = f"http://{state['metrics']}/metrics" if state["metrics"] else "not served ([prometheus] enabled = false)"
-    console.print(f"metrics: {where}")
+    _say(console, f"metrics: {where}")
     if probes["trouble"]:
-        console.print(f"[red]trouble:[/red] {printable(probes['trouble'])}")
+        console.print(Text.assemble(("trouble:", "red"), f" {printable(probes['trouble'])}"))
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(Text(line))
 
 
 def _probes(state: Mapping[str, Any]) -> str:
@@ -69,7 +74,8 @@ def _workloads(rows: list[Mapping[str, Any]]) -> Table:
         words = "–" if tax is None else f"{tax:.1%}" + (f" ± {se:.1%}" if se is not None else "")
         pids = row["pids"]
         who = f"{len(pids)} ({', '.join(map(str, pids[:3]))}{', …' if len(pids) > 3 else ''})"
-        table.add_row(printable(row["name"]), row["kind"], who, _ago(row["since_wall_ns"]), str(row["windows"]), words)
+        called = Text(printable(row["name"]))
+        table.add_row(called, row["kind"], who, _ago(row["since_wall_ns"]), str(row["windows"]), words)
     return table
 
 
@@ -91,14 +97,14 @@ def _sinks(rows: list[Mapping[str, Any]]) -> Table:
         table.add_column(name, justify="right" if right else "left")
     for row in rows:
         if row["failures"]:
-            words = f"[red]down[/red]: {printable(row['last_error'] or '')}"
+            words = Text.assemble(("down", "red"), f": {printable(row['last_error'] or '')}")
         elif row["last_delivery_wall_ns"]:
-            words = f"last delivery {_ago(row['last_delivery_wall_ns'])}"
+            words = Text(f"last delivery {_ago(row['last_delivery_wall_ns'])}")
         else:
-            words = "nothing delivered yet"
+            words = Text("nothing delivered yet")
         lag = "–" if row["lag"] is None else str(row["lag"])
         table.add_row(
-            printable(row["name"]), row["kind"], str(row["delivered"]), str(sum(row["lost"].values())), lag, words
+            Text(printable(row["name"])), row["kind"], str(row["delivered"]), str(sum(row["lost"].values())), lag, words
         )
     return table
 

@@ -292,8 +292,8 @@ class Targets:
             value["since_ns"] = value["born_ns"] = now
             value["weight"], value["phase"] = WEIGHT_ONE, self._probes.control["phase"][0]
             value["flags"] = THREAD_SNAPSHOT | (THREAD_CARRIER if chain else 0)
-            if chain:
-                value["stack"] = stack_hash(chain)
+            if chain and interpreter:
+                value["stack"] = stack_hash(chain, interpreter.seed)
                 self._chains[int(value["stack"])] = (pid, chain)
             self._probes.mark_watched(tid)
             try:

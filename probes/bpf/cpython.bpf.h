@@ -84,7 +84,7 @@ static inline s64 python_frame(struct scratch *s, u64 frame, u32 size)
 // Returns the hash of the chain and sends its definition when the ring has not carried it yet; 0: no chain.
 static inline u64 python_stack(struct scratch *s, struct proc *p, u64 task, u32 pid, u32 tid)
 {
-	u64 frame, hash = 0xcbf29ce484222325ULL, n, code, instr;
+	u64 frame, hash = p->seed, n, code, instr;
 	u32 flags, mark = 1;
 	int i;
 

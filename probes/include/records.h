@@ -159,6 +159,7 @@ struct thread {
 struct proc {
 	u64 runtime_addr; // _PyRuntime; 0: no interpreter known
 	u64 runtime_size; // a futex inside it is the GIL
+	u64 seed; // of the hashes of its stacks: no other program can make up one that is equal
 	u32 tss_key; // autoTSSkey
 	u32 tss_first_block; // from fsbase to pthread's specific_1stblock; 0: unusable
 	s32 tls_tstate; // from fsbase to a thread-local tstate; 0: unused

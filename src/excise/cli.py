@@ -22,6 +22,7 @@ from excise.cli_error import EXIT_NO, EXIT_PERMISSION, EXIT_TARGET, EXIT_USAGE, 
 from excise.history import HistoryError
 from excise.recording import Recording, RecordingError
 from excise.report import Report, to_json
+from excise.report_file import open_report
 from excise.source import (
     EXIT_CODES,
     HISTORY_OPTION,
@@ -48,7 +49,8 @@ def write_text(path: str, text: str) -> None:
         click.echo(text, nl=not text.endswith("\n"))
         return
     try:
-        Path(path).write_text(text, encoding="utf-8")
+        with os.fdopen(open_report(Path(path)), "w", encoding="utf-8") as file:
+            file.write(text)
     except OSError as err:
         raise CliError(f"cannot write {path}: {err.strerror}") from err
 

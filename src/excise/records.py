@@ -113,6 +113,7 @@ THREAD_FIELDS: Fields = (
 PROC_FIELDS: Fields = (
     ("runtime_addr", "u8", 1, "_PyRuntime; 0: no interpreter known"),
     ("runtime_size", "u8", 1, "a futex inside it is the GIL"),
+    ("seed", "u8", 1, "of the hashes of its stacks: no other program can make up one that is equal"),
     ("tss_key", "u4", 1, "autoTSSkey"),
     ("tss_first_block", "u4", 1, "from fsbase to pthread's specific_1stblock; 0: unusable"),
     ("tls_tstate", "i4", 1, "from fsbase to a thread-local tstate; 0: unused"),

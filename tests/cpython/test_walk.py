@@ -119,12 +119,12 @@ def test_stack_hash_is_the_same_for_the_same_stack_and_never_zero(
     at = attach(target)
     tstate = thread_states(at.mem, at.interp)[target.tid]
     frames = walk(at.mem, at.interp, tstate)
-    assert stack_hash(frames) == stack_hash(walk(at.mem, at.interp, tstate)) != stack_hash(frames[1:])
-    assert stack_hash(frames, 4) == stack_hash(frames) + 4
+    assert stack_hash(frames, 7) == stack_hash(walk(at.mem, at.interp, tstate), 7) != stack_hash(frames[1:], 7)
+    assert stack_hash(frames, 7, 4) == stack_hash(frames, 7) + 4 != stack_hash(frames, 8, 4)
 
 
 def test_stack_hash_of_known_frames() -> None:
     """Constants that the C side can be tested with."""
-    assert stack_hash([]) == 0xCBF29CE484222325
+    assert stack_hash([], 0xCBF29CE484222325) == 0xCBF29CE484222325
     frames = [(0x7F0000001000, 0x12345678, 6), (0x7F0000002000, 0x9ABCDEF0, 0xFFFFFFFF)]
-    assert stack_hash(frames) == 0xAA2D8C8F8E3D031C
+    assert stack_hash(frames, 0xCBF29CE484222325) == 0xAA2D8C8F8E3D031C

@@ -10,7 +10,7 @@ from excise_agent.cpython.layout import Layout
 from excise_agent.cpython.memory import Memory
 
 MAX_NAME_CHARS: Final = 1024
-MAX_LINETABLE_BYTES: Final = 1 << 20  # the largest one in the standard library has 32 kB
+MAX_LINETABLE_BYTES: Final = 1 << 17  # the standard library's largest one: 32 kB. Longer: no line is known
 _MASK: Final = (1 << 64) - 1
 _U32: Final = struct.Struct("<I")
 _U64: Final = struct.Struct("<Q")
@@ -97,7 +97,7 @@ def read_code(mem: Memory, layout: Layout, addr: int, code_type: int = 0) -> Cod
         return None
     filename = read_str(mem, layout, fields.filename)
     qualname = read_str(mem, layout, fields.qualname)
-    linetable = _read_bytes(mem, layout, fields.linetable)
+    linetable = _read_table(mem, layout, fields.linetable)
     if filename is None or qualname is None or linetable is None:
         return None
     if _fields(mem, layout, addr) != fields or not _alive(mem, layout, addr, code_type):
@@ -135,8 +135,9 @@ def read_str(mem: Memory, layout: Layout, addr: int) -> str | None:
     return None if data is None else data.decode("ascii" if ascii_only else encoding, "replace")
 
 
-def _read_bytes(mem: Memory, layout: Layout, addr: int) -> bytes | None:
+def _read_table(mem: Memory, layout: Layout, addr: int) -> bytes | None:
+    """A bytes object; an empty one for one that is too long."""
     size = mem.read_u64(addr + layout.bytes_size)
-    if size is None or size > MAX_LINETABLE_BYTES:
+    if size is None:
         return None
-    return mem.read(addr + layout.bytes_data, size) if size else b""
+    return mem.read(addr + layout.bytes_data, size) if 0 < size <= MAX_LINETABLE_BYTES else b""

@@ -7,7 +7,8 @@ gets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -120,6 +121,9 @@ class Interpreter:
     pthread_tid: int | None  # offset of the tid in glibc's struct pthread
     code_type: int  # address of PyCode_Type; 0 unknown
     path: str  # of the file that holds the runtime, as the target sees it
+    # Of the hashes that its stacks, and its forks', go by. Chains of all processes are kept by hash: without it a
+    # program could make up a chain that goes by another one's hash, and have that one's time under its own names.
+    seed: int = field(default_factory=lambda: secrets.randbits(64), compare=False, repr=False)
 
     def walk_record(self) -> np.void:
         """What BPF needs, as one PROC_WALK_DTYPE element. `flags` is left to the caller."""
@@ -127,7 +131,8 @@ class Interpreter:
         optional = {"cframe_frame": o.cframe_frame, "f_owner": o.f_owner,
                     "co_code_adaptive": o.co_code_adaptive, "co_version": o.co_version}
         values = {
-            "runtime_addr": self.runtime_addr, "runtime_size": self.runtime_size, "tss_key": self.tss_key,
+            "runtime_addr": self.runtime_addr, "runtime_size": self.runtime_size, "seed": self.seed,
+            "tss_key": self.tss_key,
             "tss_first_block": self.tss_first_block, "tls_tstate": self.tls_tstate, "version": o.version,
             "ts_frame": o.ts_frame, "f_code": o.f_code, "f_back": o.f_back, "f_instr": o.f_instr,
             "f_size": o.f_size, "co_firstlineno": o.co_firstlineno, "co_linetable": o.co_linetable,

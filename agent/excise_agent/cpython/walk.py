@@ -96,9 +96,11 @@ def _lasti(layout: Layout, raw: bytes, code: int) -> int:
     return int(offset) if 0 <= offset < 0x7FFFFFFF else UNKNOWN_LASTI
 
 
-def stack_hash(frames: list[FrameRecord], flags: int = 0) -> int:
-    """What records call this chain. `flags` (FLAG_CUT) makes a cut chain another stack than the whole one."""
-    h = 0xCBF29CE484222325
+def stack_hash(frames: list[FrameRecord], seed: int, flags: int = 0) -> int:
+    """What records call this chain. `seed`: the interpreter's. `flags` (FLAG_CUT) makes a cut chain another stack than
+    the whole one.
+    """
+    h = seed
     for code, key, lasti in frames:
         h = mix(h, code)
         h = mix(h, lasti << 32 | key)

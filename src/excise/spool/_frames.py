@@ -24,7 +24,7 @@ _LAST_CHUNK_BYTES: Final = 1 << 20
 """Searched at once, each twice the one before: the next good frame is near."""
 
 _MAX_TRIED_BYTES: Final = 64 << 20
-"""Of what only looked like frames, at one place: then the rest of the file is given up."""
+"""Of what only looked like frames, at all places that were passed over: then the rest of the file is given up."""
 
 class Frame(NamedTuple):
     kind: int  # of FRAME_TYPES, another one, or SEGMENT
@@ -38,6 +38,7 @@ class FrameReader:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._at = 0
+        self._tried_bytes = 0
         self.damages = 0  # places that were passed over
 
     def next(self) -> Frame | None:
@@ -70,13 +71,14 @@ class FrameReader:
 
     def _search(self, at: int, size: int) -> Frame | None:
         """The first good one from there on. A write that is under way, or was cut off, has none."""
-        tried, step = 0, _FIRST_CHUNK_BYTES
+        tried, step = self._tried_bytes, _FIRST_CHUNK_BYTES
         while at + FRAME.size <= size:
             chunk = self._read(at, min(step, size - at))
             step = min(2 * step, _LAST_CHUNK_BYTES)
             for here in (at + offset for offset in _likely(chunk)):
                 frame = self._whole(here, size)
                 if frame is not None:
+                    self._tried_bytes = tried
                     return frame
                 start = self._read(here, FRAME.size)
                 tried += FRAME.size if start == MAGIC[:FRAME.size] else 4096 + FRAME.unpack(start.ljust(FRAME.size))[0]
