@@ -62,8 +62,17 @@ $(VENV)/servers/%.unpacked: | $(STAMP)
 demo: $(STAMP) ## profile a small inference server for 10 s; writes excise-demo.html
 	@$(BIN)/python packaging/demo/demo.py
 
+# What watches real processes wants the machine to itself: it comes last. Before that, on the two cores: the package on its own
+# Debian, and all the rest. The summaries are pytest's, one for each.
+ALONE := $(wildcard tests/bpf tests/accuracy tests/soak tests/workloads tests/capabilities tests/daemon tests/faults tests/security)
+REST  := $(filter-out $(ALONE) tests/systemd tests/targets tests/bench,$(patsubst %/,%,$(wildcard tests/*/)))
+PYTEST := $(BIN)/python -m pytest -q -p no:cacheprovider
+
 test: lint apt-test servers ## everything: ruff, mypy, pytest
-	@$(BIN)/python -m pytest -q
+	@mkdir -p build; $(PYTEST) tests/systemd >build/systemd.log 2>&1 & package=$$!; \
+	$(PYTEST) $(REST) tests/test_*.py; rest=$$?; \
+	wait $$package; package=$$?; cat build/systemd.log; \
+	$(PYTEST) $(ALONE); alone=$$?; exit $$((rest | package | alone))
 
 test-systemd: $(STAMP) apt-test ## the package alone: built, installed and purged on a Debian of its own, under systemd
 	@$(BIN)/python -m pytest -q tests/systemd
