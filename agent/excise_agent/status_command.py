@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from excise.printable import printable
@@ -17,7 +18,8 @@ _SPANS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 def is_well(state: Mapping[str, Any]) -> bool:
     """Whether nothing needs somebody: the probes go on where they are wanted, and every sink takes what it gets."""
-    return not state["probes"]["trouble"] and not any(s["failures"] for s in state["sinks"])
+    trouble = state["probes"]["trouble"] or state["agent"]["config_trouble"]
+    return not trouble and not any(s["failures"] for s in state["sinks"])
 
 
 def render_status(state: Mapping[str, Any], console: Console) -> None:
@@ -39,6 +41,8 @@ def render_status(state: Mapping[str, Any], console: Console) -> None:
         console.print(_sinks(state["sinks"]))
     where = f"http://{state['metrics']}/metrics" if state["metrics"] else "not served ([prometheus] enabled = false)"
     console.print(f"metrics: {where}")
+    if agent["config_trouble"]:
+        console.print(f"[red]trouble:[/red] {escape(printable(agent['config_trouble']))}")
     if probes["trouble"]:
         console.print(f"[red]trouble:[/red] {printable(probes['trouble'])}")
 

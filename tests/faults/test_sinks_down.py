@@ -45,6 +45,7 @@ def test_bad_sinks_hold_up_nothing_and_get_all_of_it_when_they_are_well(tmp_path
         sinks += f'[[forward]]\nname = "closed"\naddress = "127.0.0.1:{port}"\n'
         with AgentRun(tmp_path, sinks, targets=["busy"]) as run:
             run.start()
+            run.until(watches("busy"))  # the first one has the kernels loaded
             slowest_s = slowest_answer_s(
                 run, lambda s: watches("busy", windows=WINDOWS)(s) and down(s) >= {"garbage", "silent", "closed"})
             assert slowest_s < QUICK_S
