@@ -10,6 +10,7 @@ Ends what it has started, and nothing else, by pid.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60.0  # for whatever is waited for: a loaded machine is slow
 PAUSE_NS = 500_000_000
 EXCISE = [sys.executable, "-m", "excise_agent.cli"]
+_runs = itertools.count()
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'agent'}"}
 
 BUSY = """
@@ -51,8 +53,8 @@ class Target:
     """A process that the configuration's rule for `name` matches, by the name of its script. Its tree begins with it:
     it leads a process group."""
 
-    def __init__(self, folder: Path, name: str, code: str = BUSY, *arguments: str) -> None:
-        script = folder / script_name(name)
+    def __init__(self, folder: Path, mark: str, name: str, code: str = BUSY, *arguments: str) -> None:
+        script = folder / script_name(mark, name)
         script.write_text(code)
         self.name = name
         self._turns = folder / f"{script.stem}.turns"
@@ -84,6 +86,7 @@ class AgentRun:
         window: str = "1s", environment: Mapping[str, str] | None = None, state: Path | None = None,
     ) -> None:
         self.folder = folder
+        self.mark = f"{os.getpid()}-{next(_runs)}"  # its targets, and no others
         self.state_dir = state or folder / "state"
         self.socket = folder / "run" / "control.sock"
         self.config = folder / "config.toml"
@@ -103,7 +106,7 @@ class AgentRun:
     def configure(self, more: str = "", *, window: str = "") -> None:
         """Nothing of the host's is watched but what has a rule here."""
         rules = "".join(
-            f'[[discovery.workload]]\ncommand = "{script_name(name)}"\nname = "{name}"\n' for name in self._rules
+            f'[[discovery.workload]]\ncommand = "{script_name(self.mark, name)}"\nname = "{name}"\n' for name in self._rules
         )
         first = "" if "[prometheus]" in more else "[prometheus]\nenabled = false\n"
         discovery = "" if "[discovery]" in more else "[discovery]\nlibraries = []\n"
@@ -113,7 +116,7 @@ class AgentRun:
         )
 
     def target(self, name: str, code: str = BUSY, *arguments: str) -> Target:
-        found = self.targets[name] = Target(self.folder, name, code, *arguments)
+        found = self.targets[name] = Target(self.folder, self.mark, name, code, *arguments)
         return found
 
     # -- life
@@ -213,9 +216,9 @@ class AgentRun:
             target.end()
 
 
-def script_name(name: str) -> str:
+def script_name(mark: str, name: str) -> str:
     """No other process of the host runs a script of that name."""
-    return f"excise-{os.getpid()}-{name}.py"
+    return f"target-{mark}-{name}.py"
 
 
 def workload(state: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -252,7 +255,7 @@ def spans(items: Iterable[Item], name: str) -> list[tuple[int, int]]:
 def pauses(found: list[tuple[int, int]]) -> int:
     """Between windows where the next does not begin where the last has ended, within what the governor takes to change
     the way of counting: 32 ms, measured on a loaded machine."""
-    return sum(after[0] - before[1] > PAUSE_NS for before, after in zip(found, found[1:], strict=False))
+    return sum(after[0] - before[1] > PAUSE_NS for before, after in itertools.pairwise(found))
 
 
 def wait_until(done: Callable[[], object], what: str) -> None:
