@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help venv apt demo test lint bench soak clean
+.PHONY: help venv apt demo test lint bench soak faults clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ bench: $(STAMP) ## cost on this host, and other profilers' beside it; writes doc
 
 soak: $(STAMP) ## an hour of 10 000 short-lived children: does the agent stay as it is?
 	@$(BIN)/python tests/soak/soak.py --children 10000 --over 3600 --steps 12
+
+faults: $(STAMP) ## 50 kills of the agent, 200 targets a minute, ...: half an hour
+	@EXCISE_FAULTS=full $(BIN)/python -m pytest -q -s tests/faults
+	@$(BIN)/python tests/bench/agent_idle.py
 
 clean: ## remove the virtual environment, caches and build outputs
 	@rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis excise-demo.html

@@ -111,7 +111,8 @@ class Targets:
         self._kept.add(pid)
 
     def add_tree(self, root: int) -> list[int]:
-        """Watches `root` and its descendants but us, until a look at the tree finds nothing new. Those that are new here."""
+        """Watches `root` and its descendants, but not us, until a look at the tree finds nothing new. Those that are
+        new here."""
         added: list[int] = []
         while True:
             tree = [root, *(children_of(root) if self._children else ())]

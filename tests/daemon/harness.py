@@ -79,7 +79,7 @@ class Target:
 
 
 class AgentRun:
-    """`more`: of the configuration, behind its first tables. `rules`: names that have a rule; those of `targets` too."""
+    """`more`: of the configuration, behind its first tables. `rules`: names that have a rule, beside `targets`."""
 
     def __init__(
         self, folder: Path, more: str = "", *, targets: Iterable[str] = (), rules: Iterable[str] = (),
@@ -106,7 +106,8 @@ class AgentRun:
     def configure(self, more: str = "", *, window: str = "") -> None:
         """Nothing of the host's is watched but what has a rule here."""
         rules = "".join(
-            f'[[discovery.workload]]\ncommand = "{script_name(self.mark, name)}"\nname = "{name}"\n' for name in self._rules
+            f'[[discovery.workload]]\ncommand = "{script_name(self.mark, name)}"\nname = "{name}"\n'
+            for name in self._rules
         )
         first = "" if "[prometheus]" in more else "[prometheus]\nenabled = false\n"
         discovery = "" if "[discovery]" in more else "[discovery]\nlibraries = []\n"

@@ -31,7 +31,7 @@ def test_eight_hours_leave_the_agent_as_it_was(tmp_path: Path) -> None:
     sink, state = run.sink, run.spool.state()
     assert run.made == state.written and set(state.lost) <= {"unused"}
     dropped = {reason: n for reason, n in sink.lost.items() if reason != "unused"}
-    assert sum(dropped.values()) > HOUR and set(dropped) == {"dropped"}  # too old when the sink was up again
+    assert sum(dropped.values()) > HOUR and set(dropped) == {"aged"}  # too old when the sink was up again
     assert run.made == sink.windows + sum(dropped.values())
     shipped = run.shipper.state()
     assert shipped.delivered == sink.windows

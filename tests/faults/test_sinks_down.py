@@ -72,32 +72,34 @@ def down(state: dict[str, object]) -> set[str]:
 
 @pytest.mark.bpf
 def test_a_full_disk_is_counted_and_survived(tmp_path: Path, small_disk: Path) -> None:
-    with ForwardReceiver() as receiver:
-        with AgentRun(tmp_path, receiver.config, targets=["one", "two"], state=small_disk / "state") as run:
-            run.state_dir.mkdir(mode=0o700)
-            run.start()
-            run.until(watches("one", "two", windows=2))
-            fill(small_disk / "ballast")
-            state = run.until(lambda s: sum(s["spool"]["lost"].values()) >= 4, "lost windows are counted")
-            assert state["spool"]["lost"].get("disk_full", 0) > 0
-            windows = workload(state, "one")["windows"]
-            slowest_s = slowest_answer_s(run, watches("one", "two", windows=windows + 2))
-            assert slowest_s < QUICK_S
-            (small_disk / "ballast").unlink()
-            written = run.status()["spool"]["written"]
-            run.until(lambda s: s["spool"]["written"] >= written + 4, "it writes again")
-            run.until(lambda s: s["sinks"][0]["lag"] == 0, "the sink has caught up")
-            state = run.status()
-            made = sum(workload(state, name)["windows"] for name in ("one", "two"))
-            assert made == state["spool"]["written"] + sum(state["spool"]["lost"].values())
-            run.stop()
+    with (
+        ForwardReceiver() as receiver,
+        AgentRun(tmp_path, receiver.config, targets=["one", "two"], state=small_disk / "state") as run,
+    ):
+        run.state_dir.mkdir(mode=0o700)
+        run.start()
+        run.until(watches("one", "two", windows=2))
+        fill(small_disk / "ballast")
+        state = run.until(lambda s: sum(s["spool"]["lost"].values()) >= 4, "lost windows are counted")
+        assert state["spool"]["lost"].get("disk_full", 0) > 0
+        windows = workload(state, "one")["windows"]
+        slowest_s = slowest_answer_s(run, watches("one", "two", windows=windows + 2))
+        assert slowest_s < QUICK_S
+        (small_disk / "ballast").unlink()
+        written = run.status()["spool"]["written"]
+        run.until(lambda s: s["spool"]["written"] >= written + 4, "it writes again")
+        run.until(lambda s: s["sinks"][0]["lag"] == 0, "the sink has caught up")
+        state = run.status()
+        made = sum(workload(state, name)["windows"] for name in ("one", "two"))
+        assert made == state["spool"]["written"] + sum(state["spool"]["lost"].values())
+        run.stop()
 
-            items = run.items()
-            assert numbers(items) == list(range(1, len(numbers(items)) + 1))
-            assert set(lost(items)) <= {"disk_full", "unused"} and lost(items)["disk_full"] >= 1
-            told = {n for _, n in receiver.taken} | {n for _, n in receiver.lost()}
-            assert told == set(range(1, max(told) + 1))
-            assert all(target.works() for target in run.targets.values())
+        items = run.items()
+        assert numbers(items) == list(range(1, len(numbers(items)) + 1))
+        assert set(lost(items)) <= {"disk_full", "unused"} and lost(items)["disk_full"] >= 1
+        told = {n for _, n in receiver.taken} | {n for _, n in receiver.lost()}
+        assert told == set(range(1, max(told) + 1))
+        assert all(target.works() for target in run.targets.values())
 
 
 def fill(path: Path) -> None:

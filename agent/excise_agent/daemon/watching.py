@@ -79,7 +79,12 @@ class Watching:
         found = self._those_with_room(found)
         if not found:
             return []
-        now_ns = self._reach([f.pid for f in found])
+        try:
+            now_ns = self._reach([f.pid for f in found])
+        except ProcessLookupError:  # it has just ended; whoever lives is asked for again with the next look
+            if self.watch is not None:
+                raise
+            return []
         new: list[Observed] = []
         for f in found:
             observed = self._observed.get(f.workload)
