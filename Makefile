@@ -7,13 +7,15 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # bcc for Python; what a virtual environment needs; a compiler and libc headers, with which the tests build targets.
 APT    := python3-bpfcc python3-venv g++ libc6-dev linux-libc-dev
+# Servers that tests talk to. Unpacked and not installed: their packages would start them on this host's ports.
+SERVERS := prometheus
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help venv apt demo test lint bench soak faults clean
+.PHONY: help venv apt servers demo test lint bench soak faults clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,10 +39,21 @@ apt:
 	        apt-get install -qq -y --no-install-recommends $$missing; } >"$$log" 2>&1 \
 	    || { cat "$$log" >&2; rm -f "$$log"; exit 1; }; rm -f "$$log"; }
 
+servers: $(SERVERS:%=$(VENV)/servers/%.unpacked) ## servers that tests talk to, unpacked into the virtual environment
+
+$(VENV)/servers/%.unpacked: | $(STAMP)
+	@mkdir -p $(VENV)/servers/$*.tmp
+	@command -v apt-get >/dev/null || { echo 'make: not a Debian: put $* (and promtool) on PATH' >&2; exit 1; }
+	@cd $(VENV)/servers/$*.tmp && rm -f *.deb && echo 'make: unpacking $*' && \
+	    { apt-get download -qq $* || { $(SUDO) apt-get update -qq && apt-get download -qq $*; }; } 2>apt.log \
+	    || { cat apt.log >&2; exit 1; }
+	@dpkg-deb -x $(VENV)/servers/$*.tmp/*.deb $(VENV)/servers
+	@rm -r $(VENV)/servers/$*.tmp && touch $@
+
 demo: $(STAMP) ## profile a small inference server for 10 s; writes excise-demo.html
 	@$(BIN)/python packaging/demo/demo.py
 
-test: lint ## everything: ruff, mypy, pytest
+test: lint servers ## everything: ruff, mypy, pytest
 	@$(BIN)/python -m pytest -q
 
 lint: $(STAMP) ## ruff and mypy
@@ -51,6 +64,24 @@ bench: $(STAMP) ## cost on this host, and other profilers' beside it; writes doc
 	@$(BIN)/pip install --quiet --group bench
 	@command -v perf >/dev/null || $(SUDO) apt-get install -qq -y linux-perf >/dev/null 2>&1 || true  # the table says so
 	@$(BIN)/python tests/bench/bench.py
+
+# What the tests of sinks talk to: Debian's ClickHouse, unpacked with the libraries that it lacks and not installed (the
+# package would start a server on this host's ports), and npm's Fluent Forward server.
+test: $(VENV)/clickhouse/.unpacked $(VENV)/.forward-peer
+
+$(VENV)/clickhouse/.unpacked: | $(STAMP)
+	@command -v apt-get >/dev/null || { echo 'make: not a Debian: put clickhouse-server and -client on PATH' >&2; exit 1; }
+	@echo 'make: unpacking clickhouse-server'; rm -rf $(@D) && mkdir -p $(@D)/debs && cd $(@D)/debs && \
+	    set -- clickhouse-server clickhouse-client && \
+	    { apt-get -s -qq install $$* >/dev/null 2>&1 || $(SUDO) apt-get update -qq; } && \
+	    apt-get download -qq clickhouse-common $$* $$(apt-get -s --no-install-recommends install $$* | \
+	        awk '/^Inst lib/ {print $$2}') 2>apt.log || { cat apt.log >&2; exit 1; }
+	@cd $(@D) && for deb in debs/*.deb; do dpkg-deb -x $$deb . || exit 1; done && rm -r debs && touch $(@F)
+
+$(VENV)/.forward-peer: tests/sinks/forward_peer.py | $(STAMP)
+	@$(MAKE) --no-print-directory apt APT="$$(command -v npm >/dev/null || echo nodejs npm) \
+	    $$(command -v openssl >/dev/null || echo openssl)"
+	@$(BIN)/python $< && touch $@
 
 soak: $(STAMP) ## an hour of 10 000 short-lived children: does the agent stay as it is?
 	@$(BIN)/python tests/soak/soak.py --children 10000 --over 3600 --steps 12

@@ -229,6 +229,16 @@ class Watch:
         """What it has cost since the start."""
         return self.overhead | self._thrift.overhead(self._target_ns)
 
+    @property
+    def programs_ns(self) -> int:
+        """What our programs in the kernel have taken since the start."""
+        return self._thrift.programs_ns
+
+    @property
+    def ticks_ns(self) -> int:
+        """And the timers' interrupts."""
+        return self._thrift.ticks_ns
+
     def edge(self) -> int:
         """Ends a window now, so that a part of the stream can begin or end here. CLOCK_MONOTONIC, ns."""
         return self._close_window().edge.now_ns

@@ -33,6 +33,14 @@ class Thrift:
         self._told: dict[str, int] = {}  # our cost at the last window's end
         self._cpu_ns: dict[int, int] = {}  # of the target, by process, when it was last looked at
 
+    @property
+    def programs_ns(self) -> int:
+        return round(sum(self._meter.programs_ns.values()))
+
+    @property
+    def ticks_ns(self) -> int:
+        return round(self._meter.ticks * self._tick_ns)
+
     def expect(self, activity: Activity) -> Step:
         """The step to begin with, before any probe is on."""
         samples_hz = self._timers.rate_hz * (os.cpu_count() or 1)
@@ -74,8 +82,8 @@ class Thrift:
         self.account()
         sums = {
             "agent_ns": self._meter.agent_ns,
-            "bpf_ns": round(sum(self._meter.programs_ns.values())),
-            "tick_ns": round(self._meter.ticks * self._tick_ns),
+            "bpf_ns": self.programs_ns,
+            "tick_ns": self.ticks_ns,
             **self._governor.steps_ns,
         }
         grown = {name: ns - self._told.get(name, 0) for name, ns in sums.items()}

@@ -6,4 +6,4 @@ SELECT
     sum(last - first + 1) AS windows
 FROM excise.gaps FINAL
 GROUP BY host, agent, reason
-ORDER BY windows DESC
+ORDER BY windows DESC, host, agent, reason

@@ -1,5 +1,6 @@
--- Excise's tables in ClickHouse, of version 18.16 or later. Apply it, again whenever Excise is upgraded, with
+-- Excise's tables in ClickHouse, of version 18.16 or later. Apply it with
 --     clickhouse-client --multiquery < schema.sql
+-- Tables that are there stay as they are. An agent's columns that they do not have are skipped.
 --
 -- A row may arrive twice: an agent that got no answer sends it again. It is the same in every column then, and in its
 -- place in the sorting key, so that ReplacingMergeTree drops one when it merges; until then both are there. Ask with

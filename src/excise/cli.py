@@ -12,32 +12,34 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 
 from excise import __version__
+from excise.cli_error import EXIT_NO, EXIT_PERMISSION, EXIT_TARGET, EXIT_USAGE, CliError
+from excise.history import HistoryError
 from excise.recording import Recording, RecordingError
 from excise.report import Report, to_json
-from excise.stages import Rules, RulesError
+from excise.source import (
+    EXIT_CODES,
+    HISTORY_OPTION,
+    STAGES_OPTION,
+    load_rules,
+    report_from,
+    source_options,
+    warn_if_cut,
+)
 from excise.summary import SummaryError, SummaryFile, is_summaries
 
-EXIT_NO, EXIT_USAGE, EXIT_PERMISSION, EXIT_TARGET = 1, 2, 3, 4
+__all__ = [
+    "EXIT_NO", "EXIT_PERMISSION", "EXIT_TARGET", "EXIT_USAGE", "CliError", "check_outputs", "cli", "console",
+    "emit_report", "load_rules", "main", "output_options", "run_cli", "write_text",
+]
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-
-class CliError(click.ClickException):
-    """One clear sentence on standard error, and an exit code."""
-
-    def __init__(self, message: str, exit_code: int = EXIT_USAGE) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code  # type: ignore[misc]  # click declares it on the class
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"excise: {self.format_message()}", err=True, file=file)
 
 
 def write_text(path: str, text: str) -> None:
@@ -49,14 +51,6 @@ def write_text(path: str, text: str) -> None:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as err:
         raise CliError(f"cannot write {path}: {err.strerror}") from err
-
-
-def load_rules(files: tuple[str, ...]) -> Rules:
-    """The built-in rules and these. Raises CliError naming file, line and the nearest valid name."""
-    try:
-        return Rules.load([Path(f) for f in files])
-    except RulesError as err:
-        raise CliError(str(err)) from err
 
 
 def output_options(function: _F) -> _F:
@@ -76,7 +70,7 @@ def output_options(function: _F) -> _F:
                 type=click.IntRange(0, 100),
                 help="Costliest stacks per stage in the table.",
             ),
-            click.option("--stages", multiple=True, metavar="FILE.toml", help="More stage rules; may be given again."),
+            STAGES_OPTION,
             click.option("-q", "--quiet", is_flag=True, help="No table, no progress."),
         )
     ):
@@ -85,8 +79,8 @@ def output_options(function: _F) -> _F:
 
 
 def check_outputs(*others: str | None, **files: Any) -> None:
-    """Raises CliError when two of the files that are asked for would overwrite each other, or one of `others` (the
-    recording), or be mixed on standard output."""
+    """Raises CliError when two of the files that are asked for would overwrite each other, or one of `others` (what
+    is read), or be mixed on standard output."""
     wanted = [f for f in (files.get(n) for n in ("json_file", "folded", "flame", "speedscope")) if f]
     if wanted.count("-") > 1:
         raise CliError("only one of --json, --folded, --flame, --speedscope can go to standard output")
@@ -136,30 +130,10 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100, highlight=False)
 
 
-def replay(path: str, rules: Rules) -> Report:
-    """The report of a recording. Raises CliError."""
-    from excise.ledger.build import build_report
-    from excise.session import Session
-
-    session = Session(rules)
-    try:
-        recording = Recording(path)
-        for item in recording.items():
-            session.feed(item)
-    except RecordingError as err:
-        raise CliError(str(err)) from err
-    if session.header is None:
-        raise CliError(f"{path}: the recording ends before its first item")
-    if not session.totals and session.end is None:
-        raise CliError(f"{path}: cut off before its first totals (about a second in); excise dump shows what there is")
-    warn_if_cut(recording, path)
-    return build_report(session)
-
-
-def warn_if_cut(recording: Recording | SummaryFile, path: str) -> None:
-    """Says so on standard error when the end is missing."""
-    if recording.truncated:
-        click.echo(f"excise: {path} is cut off; what is whole was read", err=True)
+def _parted(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of `source_options` and of `output_options`."""
+    names = ("workload", "last", "since", "until", "history", "stages")
+    return {n: options[n] for n in names}, {n: v for n, v in options.items() if n not in names}
 
 
 @click.group(context_settings=CONTEXT)
@@ -169,36 +143,43 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("recording")
+@source_options
 @output_options
-def report(recording: str, stages: tuple[str, ...], **outputs: Any) -> None:
-    """Prints the ledger of a RECORDING made with `excise attach --record`.
+def report(recording: str | None, **options: Any) -> None:
+    """Prints the ledger of a workload out of the agent's history, or of a FILE: a recording (`excise attach --record`)
+    or summaries (`--summaries`).
 
     \b
     excise report run.excise
     excise report run.excise --stages my-stages.toml --json -
+    sudo excise report --workload vllm --last 10m
+    sudo excise report --workload vllm --since "2026-11-24 10:00" --until 11:00 --json -
     """
+    source, outputs = _parted(options)
     check_outputs(recording, **outputs)
-    emit_report(replay(recording, load_rules(stages)), **outputs)
+    emit_report(report_from(recording, **source), **outputs)
 
 
 @cli.command()
-@click.argument("recording")
+@source_options
 @click.option("-o", "--output", default="-", metavar="FILE.html", help="Where to; - is standard output.")
-@click.option("--stages", multiple=True, metavar="FILE.toml", help="More stage rules; may be given again.")
-def flame(recording: str, output: str, stages: tuple[str, ...]) -> None:
-    """Writes a RECORDING's flame graph: one HTML page that needs no network.
+@STAGES_OPTION
+def flame(recording: str | None, output: str, **options: Any) -> None:
+    """Writes a flame graph, one HTML page that needs no network: of a workload of the history, or of a FILE
+    (a recording or summaries).
 
     \b
     excise flame run.excise -o flame.html
+    sudo excise flame --workload vllm --last 10m -o flame.html
     """
     from excise.exporters.flame import encode_flame
 
-    write_text(output, encode_flame(replay(recording, load_rules(stages))))
+    check_outputs(recording, flame=output)
+    write_text(output, encode_flame(report_from(recording, **options)))
 
 
 @cli.command()
-@click.argument("recording")
+@source_options
 @click.option(
     "--mode",
     type=click.Choice(["all", "cpu", "off"]),
@@ -206,16 +187,40 @@ def flame(recording: str, output: str, stages: tuple[str, ...]) -> None:
     show_default=True,
     help="On a CPU, off it, or both.",
 )
-@click.option("--stages", multiple=True, metavar="FILE.toml", help="More stage rules; may be given again.")
-def folded(recording: str, mode: str, stages: tuple[str, ...]) -> None:
-    """Prints a RECORDING's stacks as `thread;stage;root;...;leaf microseconds`.
+@STAGES_OPTION
+def folded(recording: str | None, mode: str, **options: Any) -> None:
+    """Prints stacks as `thread;stage;root;...;leaf microseconds`: of a workload of the history, or of a FILE
+    (a recording or summaries). Summaries have no threads: the program's name stands for them.
 
     \b
     excise folded run.excise --mode cpu | flamegraph.pl > cpu.svg
+    sudo excise folded --workload vllm --last 1h --mode cpu | flamegraph.pl > cpu.svg
     """
     from excise.exporters.folded import encode_folded
 
-    write_text("-", encode_folded(replay(recording, load_rules(stages)), mode))  # type: ignore[arg-type]
+    write_text("-", encode_folded(report_from(recording, **options), mode))  # type: ignore[arg-type]
+
+
+@cli.command()
+@HISTORY_OPTION
+@click.option("--json", "as_json", is_flag=True, help="As JSON (excise.history/1).")
+def history(history: str, as_json: bool) -> None:
+    """Lists what the agent has kept: workloads, windows, from when to when.
+
+    \b
+    sudo excise history
+    sudo excise history --json | jq -r '.workloads[].name'
+    """
+    from excise.history.listing import listing_json, print_listing, read_listing
+
+    try:
+        found = read_listing(Path(history))
+    except HistoryError as err:
+        raise CliError(str(err), EXIT_CODES[err.problem]) from err
+    if as_json:
+        click.echo(json.dumps(listing_json(found), indent=2))
+    else:
+        print_listing(found, console())
 
 
 @cli.command()

@@ -38,6 +38,26 @@ class Part:
     children: bool = True
     exclusive: bool = True  # a process is of one such part only; others overlap with them
     _absent: dict[int, int] = field(default_factory=dict)
+    _held: list[tuple[Cost | None, Totals]] = field(default_factory=list)
+
+    def hold(self, cost: Cost | None, totals: Totals) -> None:
+        """To be given with the next totals, as one window."""
+        self._held.append((cost, totals))
+
+    def give(self) -> None:
+        """What is held, as the end of one window."""
+        held, self._held = self._held, []
+        if not held:
+            return
+        for cost, _ in held:
+            if cost is not None:
+                self.sink(cost)
+        start_ns, end_ns = held[0][1].start_ns, held[-1][1].end_ns
+        sample = self.sample(sorted(self.pids), start_ns, end_ns)
+        if sample is not None:
+            self.sink(sample)
+        rows = [totals.rows for _, totals in held]
+        self.sink(Totals(start_ns, end_ns, np.concatenate(rows) if len(rows) > 1 else rows[0]))
 
     def notice(self, present: set[int]) -> None:
         """`present`: who had a thread in the window that has just ended."""
@@ -52,9 +72,14 @@ class Part:
 
 
 class Partition:
-    """Feed it the items of a stream. Parts come and go where a window ends: `add` one right after its `Totals`."""
+    """Feed it the items of a stream. Parts come and go where a window ends: `add` one right after its `Totals`.
+
+    `hold`: the totals that come now end a window of the stream, so that a part can begin there, and no window of the
+    parts that go on: these get them with the next ones. (Parts that overlap, `exclusive` False, get all as they come.)
+    """
 
     def __init__(self) -> None:
+        self.hold = False
         self.header: Header | None = None
         self._parts: list[Part] = []
         self._frames: list[Frame] = []
@@ -109,7 +134,8 @@ class Partition:
         self._parts.append(part)
 
     def remove(self, part: Part) -> None:
-        """It gets nothing more."""
+        """It gets what was held, and nothing more."""
+        part.give()
         self._parts.remove(part)
 
     def feed(self, item: Item) -> None:
@@ -118,6 +144,7 @@ class Partition:
             case Header():
                 self.header = item
                 for part in self._parts:
+                    part.give()  # it was another rate, or another time
                     part.sink(self._header_of(part, item))
             case Definitions():
                 self._define(item)
@@ -131,6 +158,7 @@ class Partition:
                 self._totals(item)
             case End():
                 for part in self._parts:
+                    part.give()
                     part.sink(item)
 
     @staticmethod
@@ -172,28 +200,31 @@ class Partition:
         return any(pid in part.pids for part in self._parts)
 
     def _batch(self, item: Batch) -> None:
-        masks = [np.isin(item.slices["pid"], list(part.pids)) for part in self._parts]
-        lost = _share(item.lost, [int(mask.sum()) for mask in masks])
+        masks = self._masks(item.slices["pid"])
+        lost = self._shares(item.lost, [int(mask.sum()) for mask in masks])
         for part, mask, losses in zip(self._parts, masks, lost, strict=True):
+            if not losses and not mask.any():
+                continue
             lengths = item.lengths[mask[item.lengths["row"]]]
             lengths["row"] = (np.cumsum(mask) - 1)[lengths["row"]]
             part.sink(Batch(item.start_ns, item.end_ns, item.slices[mask], losses, lengths))
 
+    def _masks(self, pids: NDArray[np.uint32]) -> list[NDArray[np.bool_]]:
+        """By part, which of these rows (n,) are its own."""
+        found, which = np.unique(pids, return_inverse=True)
+        known = found.tolist()
+        return [np.array([pid in part.pids for pid in known], bool)[which] for part in self._parts]
+
     def _totals(self, item: Totals) -> None:
         present = set(item.rows["pid"].tolist())
-        masks = [np.isin(item.rows["pid"], list(part.pids)) for part in self._parts]
+        masks = self._masks(item.rows["pid"])
         running = [int(item.rows["state_ns"][mask, RUNNING].sum()) for mask in masks]
         costs = self._take_costs(running)
         for part, mask, cost in zip(self._parts, masks, costs, strict=True):
-            if not mask.any():  # it has ended, or has not begun
-                part.notice(present)
-                continue
-            if cost is not None:
-                part.sink(cost)
-            sample = part.sample(sorted(part.pids), item.start_ns, item.end_ns)
-            if sample is not None:
-                part.sink(sample)
-            part.sink(Totals(item.start_ns, item.end_ns, item.rows[mask]))
+            if mask.any():  # else it has ended, or has not begun
+                part.hold(cost, Totals(item.start_ns, item.end_ns, item.rows[mask]))
+            if not (self.hold and part.exclusive):
+                part.give()
             part.notice(present)
         self._forget(present)
 
@@ -205,7 +236,16 @@ class Partition:
         rest = {**whole.values, **dict.fromkeys(known, 0)}
         return [
             Cost(whole.start_ns, whole.end_ns, {**rest, **mine, "target_cpu_ns": used})
-            for mine, used in zip(_share(known, running), running, strict=True)
+            for mine, used in zip(self._shares(known, running), running, strict=True)
+        ]
+
+    def _shares(self, counts: Mapping[str, int], weights: list[int]) -> list[dict[str, int]]:
+        """By part. Those that are told apart have all of it together; one that overlaps has what it would have."""
+        apart = [weight for part, weight in zip(self._parts, weights, strict=True) if part.exclusive]
+        shares = iter(_share(counts, apart))
+        return [
+            next(shares) if part.exclusive else _share(counts, [weight, max(sum(apart) - weight, 0)])[0]
+            for part, weight in zip(self._parts, weights, strict=True)
         ]
 
     def _forget(self, present: set[int]) -> None:

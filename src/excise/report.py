@@ -6,12 +6,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from excise.frames import Frame, Process
 from excise.names import STAGES
+from excise.workload import Workload
 
 SCHEMA = "excise.report/1"
+
+
+MISSING: Final = (
+    "lighter_stacks",  # time of a cell in stacks that were too light to be kept, or that had none of its own
+    "stacks_not_kept",  # helpers' time: a summary has no stacks of theirs
+)
+"""Why a row of a report out of summaries has no frames. In a session every stack is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,7 @@ class StackRow:
     thread: str  # thread name
     carrier: bool  # False: a helper's, outside the stage shares
     wait: str = ""  # what it waited on, in words ("futex", "read pipe", "epoll_wait"); "" on CPU
+    missing: str = ""  # of MISSING: why it has no frames, though stacks may have been walked
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,30 @@ class HelperRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Hole:
+    """A stretch of time, ns since 1970, that was not watched."""
+
+    start_wall_ns: int
+    end_wall_ns: int
+    reason: str | None = None  # in words; None: not known
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a report is made of that comes out of summaries: windows of a range of the wall clock, ns since 1970.
+
+    The range is the one that was asked for, out to the edges of the windows in which it begins and ends.
+    """
+
+    workload: Workload | None  # None: not known
+    windows: int
+    start_wall_ns: int
+    end_wall_ns: int
+    watched_ns: int  # of the range
+    holes: tuple[Hole, ...] = ()  # the rest of it
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     boot_id: str
     target: dict[str, Any]
@@ -65,8 +98,8 @@ class Report:
     host: dict[str, Any]  # cpus, quota_cpus, throttled_ns, cpus_used, rss_bytes, disk_*_bytes, net_*_bytes
     start_wall_ns: int
     start_mono_ns: int
-    duration_ns: int
-    end_reason: str
+    duration_ns: int  # watched, in all
+    end_reason: str  # "" of summaries
     rate_hz: float
     stages: dict[str, dict[str, int | None]]  # stage -> state -> carrier ns; None: not measured
     stages_se_ns: dict[str, int | None]  # standard error of each stage's sum; None: unknown
@@ -79,6 +112,7 @@ class Report:
     threads: tuple[ThreadRow, ...]
     stacks: tuple[StackRow, ...]  # every row, heaviest first
     notes: tuple[str, ...] = field(default=())  # sentences a reader must know ("2 threads untracked: ...")
+    history: History | None = None  # of a report out of summaries; None: of a session
 
     def stage_ns(self, stage: str) -> int:
         """Carrier time of a stage over all states, ns."""
@@ -91,6 +125,20 @@ class Report:
 
 def _frame(frame: Frame) -> dict[str, Any]:
     return {"kind": frame.kind, "file": frame.file, "name": frame.name, "line": frame.line}
+
+
+def _history(history: History) -> dict[str, Any]:
+    workload = history.workload
+    return {
+        "workload": None if workload is None else {"name": workload.name, "kind": workload.kind},
+        "windows": history.windows,
+        "start_wall_ns": history.start_wall_ns,
+        "end_wall_ns": history.end_wall_ns,
+        "watched_ns": history.watched_ns,
+        "holes": [
+            {"start_wall_ns": h.start_wall_ns, "end_wall_ns": h.end_wall_ns, "reason": h.reason} for h in history.holes
+        ],
+    }
 
 
 def to_json(report: Report, max_stacks: int = 200) -> dict[str, Any]:
@@ -159,9 +207,11 @@ def to_json(report: Report, max_stacks: int = 200) -> dict[str, Any]:
                 "thread": s.thread,
                 "carrier": s.carrier,
                 "wait": s.wait,
+                "missing": s.missing or None,
                 "frames": [_frame(f) for f in s.frames],
             }
             for s in report.stacks[:max_stacks]
         ],
         "notes": list(report.notes),
+        "history": None if report.history is None else _history(report.history),
     }

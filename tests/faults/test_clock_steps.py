@@ -89,7 +89,7 @@ def test_windows_are_aligned_again_after_a_step(tmp_path: Path) -> None:
         run.until(watches("busy", windows=6))
         run.stop()
         entries = [item for item in run.items() if isinstance(item, Entry)]
-        found = [span for e in entries for mine in e.summary.spans.values() for span in mine]
-        after = [s for s in found if s.start_wall_ns > found[0].start_wall_ns + HOUR_S // 2 * S]
-        starts = [s.start_wall_ns // (2 * S) for s in after]
+        found = [min(span.start_wall_ns for mine in e.summary.spans.values() for span in mine) for e in entries]
+        after = [start_ns for start_ns in found if start_ns > found[0] + HOUR_S // 2 * S]
+        starts = [start_ns // (2 * S) for start_ns in after]
         assert starts == sorted(set(starts)) and all(b - a == 1 for a, b in itertools.pairwise(starts[1:-1]))

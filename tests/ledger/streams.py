@@ -96,7 +96,7 @@ def report_of(items: Iterable[Item]) -> Report:
     return build_report(session_of(items))
 
 
-def sample(stack: str, count: int, **more: Any) -> dict[str, Any]:
+def sample(stack: str | int, count: int, **more: Any) -> dict[str, Any]:
     return {"state": "running", "stack": stack, "count": count, **more}
 
 

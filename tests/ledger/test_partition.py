@@ -53,7 +53,8 @@ def test_parts_add_up_to_the_whole(rows: list, lost: int, costs: int, running: t
     partition.feed(Cost(SECOND, 2 * SECOND, {"agent_ns": costs, "bpf_ns": 7, "steps_ns": {"everything": SECOND}}))
     sums = totals(*({"pid": p, "tid": p, "running": ns} for p, ns in zip(WHO, running, strict=True)))
     partition.feed(Totals(SECOND, 2 * SECOND, sums))
-    batches = [of(Batch, seen)[0] for seen in streams]
+    nothing = Batch(SECOND, 2 * SECOND, slices())
+    batches = [(of(Batch, seen) or [nothing])[0] for seen in streams]
     assert sum(b.lost.get("ring_full", 0) for b in batches) == lost
     for pid, batch in zip(WHO, batches, strict=True):
         assert batch.slices["weight_ns"].tolist() == [ns for p, ns, _ in rows if p == pid]
@@ -143,7 +144,30 @@ def test_what_belongs_to_no_part_is_let_go() -> None:
     partition = begun(Process(100, 1, "python"))
     made, seen = part(partition, 100)
     partition.feed(Batch(1, 2, slices({"pid": 999, "tid": 999})))
-    assert len(of(Batch, seen)[0].slices) == 0
+    assert not of(Batch, seen)
     partition.remove(made)
     partition.feed(replace(HEADER, rate_hz=19.0))
     assert seen[-1] is not partition.header and partition.parts == ()
+
+
+def test_a_window_of_a_part_goes_on_where_only_the_streams_ends() -> None:
+    partition = begun(Process(100, 1, "python"), Process(200, 2, "python"))
+    _, one = part(partition, 100)
+    _, tap = part(partition, 100, exclusive=False)
+    partition.hold = True
+    for start in (1, 2):
+        partition.feed(Cost(start, start + 1, {"agent_ns": 6}))
+        partition.feed(ended(start, start + 1, 100, 200))
+    late, two = part(partition, 200)
+    partition.hold = False
+    assert not of(Totals, one) and not of(Cost, one) and len(of(Totals, tap)) == 2
+    partition.feed(ended(3, 4, 100, 200))
+    (whole,) = of(Totals, one)
+    assert (whole.start_ns, whole.end_ns) == (1, 4) and whole.rows["pid"].tolist() == [100, 100, 100]
+    assert sum(c.values["agent_ns"] for c in of(Cost, one)) == 12  # before the other part came
+    assert sum(c.values["agent_ns"] for c in of(Cost, tap)) == 12
+    assert [(t.start_ns, t.end_ns) for t in of(Totals, two)] == [(3, 4)]
+    partition.hold = True
+    partition.feed(ended(4, 5, 100, 200))
+    partition.remove(late)
+    assert [(t.start_ns, t.end_ns) for t in of(Totals, two)] == [(3, 4), (4, 5)]

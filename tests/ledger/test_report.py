@@ -312,7 +312,7 @@ def test_the_contract_has_all_its_keys() -> None:
     found = to_json(simple())
     assert found.keys() == {
         "schema", "boot_id", "target", "host", "window", "stages", "stages_se_ns", "substages", "helpers",
-        "ai_tax_ratio", "ai_tax_se", "quality", "overhead", "threads", "stacks", "notes"}
+        "ai_tax_ratio", "ai_tax_se", "quality", "overhead", "threads", "stacks", "notes", "history"}
     assert found["window"] == {"start_wall_ns": 5 * SECOND, "start_mono_ns": SECOND, "duration_ns": 10 * SECOND,
                                "end_reason": "duration", "rate_hz": 99.0}
     assert found["target"]["processes"][0].keys() == {f.name for f in fields(Process)}

@@ -172,3 +172,27 @@ def decode(data: bytes) -> list[dict[str, Any]]:
         elif kind == 3:
             out.append(segment.summary(content))
     return out
+
+
+def envelopes(data: bytes) -> list[dict[str, Any]]:
+    """Every shipment and gap of a stream that is whole; of a shipment also whether `defined` is right."""
+    at, out, defined = 0, [], 0
+    while at < len(data):
+        if data.startswith(MAGIC, at):
+            at, defined = data.index(b"\n", at) + 1, 0
+            continue
+        length, _, kind = struct.unpack_from("<IIB", data, at)
+        payload = data[at + 9:at + 9 + length]
+        at += 9 + length
+        if kind in (1, 2):
+            defined = zlib.crc32(payload, defined)
+        content = msgpack.unpackb(zlib.decompress(payload, -15), strict_map_key=False)
+        if kind == 4:
+            out.append({"sequence": content[1], "workload": content[2], "kind": content[3], "agent": content[4],
+                        "settled": content[5], "whole": content[6] == defined, "wall": column(content, 7),
+                        "log_ns": content[8]})
+            assert data[at + 8] == 3, "its summary is right behind it"
+        elif kind == 5:
+            out.append({"first": content[1], "last": content[2], "reason": content[3], "agent": content[4],
+                        "settled": content[5], "log_ns": content[6]})
+    return out

@@ -22,7 +22,7 @@ from excise_agent.daemon.shipping import ListenError, Shipping
 from excise_agent.daemon.signals import Signals
 from excise_agent.daemon.state import metrics_status, read_state, status_line
 from excise_agent.daemon.watching import Settings, Watching
-from excise_agent.discovery import Discovery, Found, Identity
+from excise_agent.discovery import Discovery, Found, GpuProcesses, GpuThread, Identity
 from excise_agent.host import read_start_ns
 from excise_agent.loader import LoadError, Probes, Sizes
 from excise_agent.service.control_server import ControlServer
@@ -51,6 +51,7 @@ class Agent:
         self._wanted: dict[int, Found] = {}  # by pid: what discovery has found and not taken back
         self._next_look_s = self._next_prune_s = self._next_beat_s = 0.0
         self._retry_s, self._retry_at_s = 0.0, 0.0
+        self.last_look_ns = 0  # wall clock
         self.trouble = ""  # why the probes are not on; "": they are, or nothing wants them
         self.config_trouble = ""  # why the last reload was refused, or what of it does not run
         rules = Rules.load(config.stages)
@@ -60,9 +61,9 @@ class Agent:
         self.spool = Spool(state_dir / "spool", self.agent, config.history.most_bytes, config.history.keep_s)
         self.outbox = Outbox(self.spool)
         self.watching = Watching(_settings(config, rules), self._emit, self._ended, self._notice)
-        self.discovery = Discovery(config.discovery)
+        self.discovery = Discovery(config.discovery, gpu=GpuThread(GpuProcesses()))
         self._status: AgentStatus | None = None
-        self.shipping = Shipping(self.agent, state_dir, lambda: self._status)
+        self.shipping = Shipping(self.agent, state_dir, lambda: self._status, config.discovery.most_workloads)
         self.shipping.follow(config)
         handlers = Asked(self).handlers
         self.control = ControlServer(config.agent.runtime_dir / "control.sock", config.agent.group, handlers)
@@ -135,6 +136,7 @@ class Agent:
         self._wanted |= {found.pid: found for found in changes.found}
         self.watching.let_go({g.pid for g in changes.gone if g.pid not in self._wanted and _lives(g)})
         self._reach(changes.found)
+        self.last_look_ns = time.time_ns()
         self._next_look_s = time.monotonic() + self.discovery.interval_s
 
     def _reach(self, found: list[Found]) -> None:
@@ -222,7 +224,7 @@ class Agent:
             self._lost_watch(error)
         if old.discovery != new.discovery:
             self.discovery.close()
-            self.discovery = Discovery(new.discovery)
+            self.discovery = Discovery(new.discovery, gpu=GpuThread(GpuProcesses()))
             before, self._wanted = self._wanted, {}
             self._look()
             self.watching.let_go({pid for pid in before if pid not in self._wanted})

@@ -33,7 +33,9 @@ _log = logging.getLogger(__name__)
 class Shipping:
     """`status`: of the agent, for the endpoint; it is asked for in the endpoint's thread."""
 
-    def __init__(self, agent: str, state_dir: Path, status: Callable[[], AgentStatus | None]) -> None:
+    def __init__(
+        self, agent: str, state_dir: Path, status: Callable[[], AgentStatus | None], most_workloads: int
+    ) -> None:
         self._info = AgentInfo(agent, socket.gethostname(), __version__)
         self._spool_dir = state_dir / "spool"
         self._state_dir = state_dir
@@ -41,7 +43,7 @@ class Shipping:
         self._broken: dict[SinkConfig, str] = {}
         self._server: MetricsServer | None = None
         self._listen = ""
-        self.metrics = Metrics(status)
+        self.metrics = Metrics(status, most_workloads)
 
     def follow(self, config: Config) -> None:
         """Runs the sinks of this configuration and no others. A sink that cannot be made is told, and the rest run.
@@ -101,7 +103,8 @@ class Shipping:
         if listen == self._listen:
             return
         if self._server is not None:
-            self._server.stop()
+            if not self._server.stop():
+                _log.warning("the endpoint of /metrics did not stop in time")
             self._server, self._listen = None, ""
         if listen:
             self._server = MetricsServer(listen, self.metrics)

@@ -50,6 +50,7 @@ def read_state(agent: Agent) -> dict[str, Any]:
             "processes": agent.discovery.counts.processes,
             "unreadable": agent.discovery.counts.unreadable,
             "cpu_s": agent.discovery.counts.cpu_s,
+            "last_wall_ns": agent.last_look_ns or None,
             "refused": sorted(w.name for w in watching.refused),
         },
         "workloads": [_workload(o) for o in watching.observed],
@@ -73,6 +74,7 @@ def read_state(agent: Agent) -> dict[str, Any]:
                 "retries": s.retries,
                 "failures": s.failures,
                 "lag": s.lag,
+                "waiting_since_wall_ns": s.waiting_since_wall_ns,
                 "last_error": s.last_error,
                 "last_error_wall_ns": s.last_error_wall_ns,
                 "last_delivery_wall_ns": s.last_delivery_wall_ns,
@@ -140,7 +142,11 @@ def metrics_status(agent: Agent, state: Mapping[str, Any]) -> AgentStatus:
         version=__version__,
         python=platform.python_version(),
         start_s=agent.started_ns / 1e9,
-        cpu_s={"agent": state["agent"]["cpu_ns"] / 1e9},
+        cpu_s={
+            "agent": state["agent"]["cpu_ns"] / 1e9,
+            "bpf": agent.watching.programs_ns / 1e9,
+            "tick": agent.watching.ticks_ns / 1e9,
+        },
         resident_bytes=state["agent"]["rss_bytes"],
         overhead_ratio=cost_ratio(state),
         budget_ratio=state["budget_ratio"],
@@ -152,7 +158,7 @@ def metrics_status(agent: Agent, state: Mapping[str, Any]) -> AgentStatus:
         workloads=len(state["workloads"]),
         scans=discovery["looks"],
         scan_cpu_s=discovery["cpu_s"],
-        last_scan_s=time.time(),
+        last_scan_s=_seconds(discovery["last_wall_ns"]),
         windows_lost=spool["lost"],
         spool_bytes=spool["bytes"],
         spool_limit_bytes=spool["most_bytes"],
@@ -167,6 +173,7 @@ def metrics_status(agent: Agent, state: Mapping[str, Any]) -> AgentStatus:
                 failures=s["retries"],
                 up=None if s["last_delivery_wall_ns"] is None and not s["failures"] else not s["failures"],
                 lag_windows=s["lag"],
+                lag_s=_lag_s(s["lag"], s["waiting_since_wall_ns"]),
                 last_success_s=_seconds(s["last_delivery_wall_ns"]),
                 last_error_s=_seconds(s["last_error_wall_ns"]),
             )
@@ -177,3 +184,10 @@ def metrics_status(agent: Agent, state: Mapping[str, Any]) -> AgentStatus:
 
 def _seconds(wall_ns: int | None) -> float | None:
     return wall_ns / 1e9 if wall_ns is not None else None
+
+
+def _lag_s(windows: int | None, since_wall_ns: int | None) -> float | None:
+    """Age of the oldest window that waits."""
+    if windows == 0:
+        return 0.0
+    return max(time.time() - since_wall_ns / 1e9, 0.0) if since_wall_ns is not None else None

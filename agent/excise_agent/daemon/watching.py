@@ -47,6 +47,7 @@ class Watching:
         self.starts = 0  # of the probes
         self.refused: set[Workload] = set()  # there were too many
         self._emit, self._ended, self._notice = emit, ended, notice
+        self._past_programs_ns = self._past_ticks_ns = 0  # of watches that have ended
         self._observed: dict[Workload, Observed] = {}
         self._partition = Partition()
         self._taps = Taps(settings.rate_hz, settings.budget_ratio)
@@ -65,6 +66,16 @@ class Watching:
             return False
         self._taps.open(self.watch, self._partition, wish, outlet)
         return True
+
+    @property
+    def programs_ns(self) -> int:
+        """CPU time of our programs in the kernel, since the agent's start."""
+        return self._past_programs_ns + (self.watch.programs_ns if self.watch is not None else 0)
+
+    @property
+    def ticks_ns(self) -> int:
+        """Of the timers' interrupts."""
+        return self._past_ticks_ns + (self.watch.ticks_ns if self.watch is not None else 0)
 
     @property
     def taps(self) -> int:
@@ -103,7 +114,7 @@ class Watching:
         mine = {pid for o in self.observed for pid in o.part.pids & pids}
         if self.watch is None or not mine:
             return
-        self.watch.edge()
+        self._reach([])
         for observed in self.observed:
             observed.part.pids -= mine
             if not observed.part.pids:
@@ -128,7 +139,7 @@ class Watching:
         watch, self.watch = self.watch, None
         if watch is not None:
             self._taps.close(watch, self._partition, "the watch failed")
-            watch.close()
+            self._retire(watch)
         for observed in self.observed:
             self._end(observed)
 
@@ -165,7 +176,7 @@ class Watching:
             watch.finish(reason)
         finally:
             self._taps.close(watch, self._partition, reason)
-            watch.close()
+            self._retire(watch)
             for observed in self.observed:
                 self._end(observed)
 
@@ -186,9 +197,12 @@ class Watching:
         if self.watch is None:
             return self._start(pids)
         known = self.pids()
-        if new := [pid for pid in pids if pid not in known]:
-            return self.watch.add(new)
-        return self.watch.edge()
+        new = [pid for pid in pids if pid not in known]
+        self._partition.hold = True  # windows of workloads go on
+        try:
+            return self.watch.add(new) if new else self.watch.edge()
+        finally:
+            self._partition.hold = False
 
     def _start(self, pids: list[int]) -> int:
         s = self.settings
@@ -226,6 +240,11 @@ class Watching:
         del self._observed[observed.workload]
         observed.end(self._partition)
         self._ended(observed)
+
+    def _retire(self, watch: Watch) -> None:
+        self._past_programs_ns += watch.programs_ns
+        self._past_ticks_ns += watch.ticks_ns
+        watch.close()
 
     def _renew(self) -> None:
         """The tables of names are full: what goes on is watched anew, and its windows go on."""

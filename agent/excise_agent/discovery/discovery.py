@@ -13,6 +13,7 @@ from excise.workload import Workload
 from excise_agent.config.schema import DiscoveryConfig
 from excise_agent.discovery.changes import Changes, Found, Identity
 from excise_agent.discovery.gpu import GpuProcesses
+from excise_agent.discovery.gpu_thread import GpuThread
 from excise_agent.discovery.groups import Group, Groups
 from excise_agent.discovery.libraries import Libraries
 from excise_agent.discovery.place import Place
@@ -24,6 +25,7 @@ from excise_agent.host import PROC, read_comm
 
 COST_RATIO: Final = 0.0005  # of a CPU for looking: half of what the whole agent may take on an idle host
 MOST_INTERVAL_S: Final = 1.8  # so that a process is found within two seconds of being ready
+TURN: Final = 2  # looks after which one process is looked at that shows no change, if there is no other work
 _SMOOTHING: Final = 0.1  # weight of the last look in the mean
 
 
@@ -48,7 +50,7 @@ class Discovery:
         self,
         config: DiscoveryConfig,
         proc: Path = PROC,
-        gpu: GpuProcesses | None = None,
+        gpu: GpuProcesses | GpuThread | None = None,
         clock: Callable[[], float] = time.monotonic,
         passwd: Path = Path("/etc/passwd"),
         most_held: int | None = None,
@@ -70,6 +72,7 @@ class Discovery:
         self._watched: dict[int, Found] = {}
         self._live: Counter[Workload] = Counter()
         self._refused: dict[int, Known] = {}
+        self._leaving: dict[int, Known] = {}  # without memory: zombies to be, or their threads go on
         self._looks = 0
         self._cpu_s = self._mean_s = 0.0
 
@@ -100,7 +103,10 @@ class Discovery:
         for known in seen.gone:
             self._forget(known, changes)
         for known in seen.changed:
-            self._on_change(known, changes)
+            self._on_change(known)
+        for known in list(self._leaving.values()):
+            if self._table.has_ended(known):
+                self._forget(known, changes)
         fresh = [known for known in seen.new if known.size_bytes]
         for known in fresh:
             self._decide(known)
@@ -121,23 +127,20 @@ class Discovery:
 
     # -- steps
 
-    def _on_change(self, known: Known, changes: Changes) -> None:
-        if known.size_bytes == 0 and self._table.has_ended(known):
-            known.ended = True
-            self._forget(known, changes)
-        elif known.pid not in self._watched and not known.ended:
+    def _on_change(self, known: Known) -> None:
+        if known.size_bytes == 0:
+            self._leaving[known.pid] = known
+        elif known.pid not in self._watched:
             self._search.ask(known)
 
     def _look_again(self, now: float, fresh: list[Known]) -> None:
         """Searches those whose turn it is, and reads again what may have changed of them."""
         new = {known.pid for known in fresh}
         due = self._search.due(now)
-        turn = self._table.next_in_turn()
-        if turn is not None and now >= turn.next_read and turn not in due and turn.scan is None:
-            self._search.drop(turn)
+        if self._looks % TURN == 0 and not due and (turn := self._table.next_in_turn()) and now >= turn.next_read:
             due.append(turn)
         for known in due:
-            if known.pid in self._watched or known.ended or known.size_bytes == 0:
+            if known.pid in self._watched or known.size_bytes == 0:
                 continue
             if known.pid not in new:
                 if self._table.refresh(known) is None:
@@ -151,7 +154,7 @@ class Discovery:
         if self._gpu is not None:
             for pid in self._gpu.pids().pids:
                 holder = self._table.by_pid.get(pid)
-                if holder is not None and not holder.why and not holder.ignored and not holder.ended:
+                if holder is not None and not holder.why and not holder.ignored and holder.size_bytes:
                     holder.why = "holds a CUDA context (NVML)"
                     fresh.append(holder)
 
@@ -173,7 +176,7 @@ class Discovery:
         new = self._groups.add(matched, fresh, self._table.by_pid)
         for known in new:
             if not known.why:
-                known.ignored = known.ignored or known.size_bytes == 0 or self._subject(known).is_excise
+                known.ignored = known.ignored or self._subject(known).is_excise
         renamed: list[Group] = []
         for known in new:
             group = self._groups.of(known.pid)
@@ -217,6 +220,7 @@ class Discovery:
         self._unwatch(known, changes)
         self._groups.leave(known)
         self._refused.pop(known.pid, None)
+        self._leaving.pop(known.pid, None)
         self._search.drop(known)
 
     def _workload(self, known: Known, group: Group) -> Workload:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from excise_agent.loader import pid_namespace
+
 REST_S: Final = 5.0
 REST_PER_COST: Final = 5000.0  # 0.02 % of the time: a call takes milliseconds when a device sleeps
 DEVICE: Final = Path("/dev/nvidiactl")
@@ -16,9 +18,7 @@ DEVICE: Final = Path("/dev/nvidiactl")
 
 @dataclass(frozen=True, slots=True)
 class GpuPids:
-    """`pids` are of the agent's pid namespace only if it is the host's."""
-
-    pids: frozenset[int] = frozenset()
+    pids: frozenset[int] = frozenset()  # the host's
     reason: str = ""  # why there is no answer; "": `pids` is one
 
 
@@ -51,7 +51,9 @@ class GpuProcesses:
         load: Callable[[], Any] = _import_pynvml,
         device: Path = DEVICE,
         clock: Callable[[], float] = time.monotonic,
+        in_namespace: bool | None = None,  # of pids, other than the host's; None: asks
     ) -> None:
+        self._in_namespace = pid_namespace()["NS_INO"] != 0 if in_namespace is None else in_namespace
         self._load = load
         self._device = device
         self._clock = clock
@@ -71,6 +73,8 @@ class GpuProcesses:
     def _ask(self) -> GpuPids:
         if not self._device.exists():
             return GpuPids(reason=f"{self._device} is missing: no NVIDIA driver")
+        if self._in_namespace:  # its numbers would be other processes' here
+            return GpuPids(reason="NVML counts in the host's pids, and the agent is in a pid namespace of its own")
         if self._nvml is None:
             try:
                 nvml = self._load()

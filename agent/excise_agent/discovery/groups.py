@@ -110,12 +110,12 @@ class Groups:
         return key, first
 
     def _first_of_tree(self, known: Known, by_pid: dict[int, Known]) -> Known:
-        first = known
+        first, seen = known, {known.pid}
         while True:
             above = by_pid.get(first.parent)
             if (
                 above is None
-                or above is first
+                or above.pid in seen  # read one after the other, parents may make a ring
                 or known.group == 0  # of another pid namespace: nothing is known
                 or above.group != known.group
                 or above.start_ns > first.start_ns
@@ -125,6 +125,7 @@ class Groups:
             ):
                 return first
             first = above
+            seen.add(first.pid)
 
     def _is_in_tree(self, known: Known) -> bool:
         return isinstance(self._key_of.get(known.pid), Identity)
@@ -140,12 +141,12 @@ class Groups:
             parent = front.pop()
             for child in below.get(parent.pid, ()):
                 loose = child.start_ns >= parent.start_ns and self._place(child).workload is None
-                if loose and child.pid not in self._key_of:
+                if loose and child.size_bytes and child.pid not in self._key_of:
                     self._join(child, self._key_of[parent.pid], new)
                     front.append(child)
 
     def _join(self, known: Known, key: Key, new: list[Known]) -> None:
-        if known.pid not in self._key_of:
+        if known.pid not in self._key_of and known.size_bytes:  # without memory it has ended
             self._key_of[known.pid] = key
             self._groups[key].members[known.pid] = known
             new.append(known)

@@ -86,7 +86,8 @@ def parse_place(raw: bytes) -> Place:
 
 
 def _parse(path: str) -> Place:
-    pod, unit, of_user = "", "", False
+    pod, unit = "", ""
+    of_init = False  # below what only a systemd makes: a user's manager, a session, itself
     containers: list[str] = []
     parts = path.split("/")
     kubernetes = "kubepods" in path
@@ -98,17 +99,17 @@ def _parse(path: str) -> Place:
             pod = match.group(1).replace("_", "-")
         if name := _container_name(part, parts[at - 1] if at else "", parts[at + 1 : at + 2]):
             containers.append(name)
-            unit, of_user = "", False
+            unit, of_init = "", False
         elif part.startswith(("user.slice", "user@")):
-            unit, of_user = "", True
+            unit, of_init = "", True
         elif part.endswith(".service"):
             unit = "" if any(fnmatchcase(part, carrier) for carrier in _CARRIERS) else _name(part)
         elif part.endswith(".scope"):
             # A user's scopes are what a desktop or a terminal makes for each window, with the shell in it.
-            loose = of_user or part == "init.scope" or part.startswith("session-")
-            unit = "" if loose else _name(part)
+            of_init = of_init or part == "init.scope" or part.startswith("session-")
+            unit = "" if of_init else _name(part)
     # A container that runs a systemd of its own is like a host: what is loose there belongs to no container's name.
-    if containers and not unit and not pod and _boots(path):
+    if containers and not unit and not pod and of_init:
         containers = []
     return Place((), pod, tuple(containers), unit)
 
@@ -123,11 +124,6 @@ def _container_name(part: str, before: str, after: list[str]) -> str:
     if before in ("lxc", "lxc.payload") and part:
         return _name(part)
     return ""
-
-
-def _boots(path: str) -> bool:
-    """Whether its last part is one that only a systemd inside of the container makes."""
-    return re.search(r"/(?:init\.scope|session-[^/]*\.scope|user@[^/]*\.service(?:/.*)?)$", path) is not None
 
 
 def _unescape(name: str) -> str:

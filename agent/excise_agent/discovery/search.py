@@ -16,11 +16,11 @@ from excise_agent.discovery.table import Known
 
 GROWTH_BYTES: Final = 1 << 20  # the smallest runtime, libggml with its parts, is 2 MB
 AT_ONCE_BYTES: Final = 4 << 20  # of maps a look, of new processes and of those that grew; 40 ms at most
-IN_PASSING_BYTES: Final = 16 << 10  # of maps a look, after other changes; 0.15 ms
+IN_PASSING_BYTES: Final = 8 << 10  # of maps a look, after other changes; 0.1 ms, and one is always read to its end
 PIECE_BYTES: Final = 1 << 20  # of one process a look, 10 ms
-# After a process's maps were read they are left alone for as long as keeps it below 0.1 % of a CPU: 100 lines 0.1 s,
-# 2 000 lines 2 s. Only those with more wait longer than two seconds.
-REST_S_PER_BYTE: Final = 10e-6
+# After a process's maps were read they are left alone for as long as keeps it below 0.2 % of a CPU: 100 lines 0.05 s,
+# 3 600 lines 1.8 s. Only those with more may wait longer than two seconds.
+REST_S_PER_BYTE: Final = 5e-6
 MOST_REST_S: Final = 10.0
 
 

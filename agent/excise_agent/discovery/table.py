@@ -1,8 +1,9 @@
 """The processes of the host, and which of them have come, changed or gone since the last look.
 
-What it costs, on the 2-core virtual machine of docs/discovery.md: a listing of 440 entries 140 us, one read of a held
-statm 1.1 us, of one that has to be opened 5 us, a stat 8.5 us. So statm is held open for each process, and the listing
-is left out while the kernel has given no new pid.
+What it costs with warm caches, and with the cold ones of a process that slept for a second, on the virtual machine of
+docs/discovery.md: a listing of 440 entries 150 and 600 us, a read of a held statm 1.1 and 2.2 us, of one that has to be
+opened 5 us, a stat 8.5 us. So statm is held open for each process, and /proc is listed only when the kernel has given
+many pids since; a few are tried one by one.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from typing import Final
 from excise_agent.discovery.changes import Identity
 from excise_agent.discovery.libraries import MapsScan
 from excise_agent.discovery.place import Place
-from excise_agent.host import PAGE_BYTES, ProcessStat, read_stat
+from excise_agent.host import PAGE_BYTES, ProcessStat, read_stat, read_status_field
 
 ENROL: Final = 256  # new processes a look; others wait for the next ones. One costs 50 us, more when its maps are large
 UNHELD: Final = 256  # of those that found no descriptor, a look
-LISTINGS: Final = 8  # looks after which /proc is listed in any case: a pid counter that went round shows nothing
+LISTINGS: Final = 8  # looks after which /proc is listed in any case: a counter that went round shows nothing
+TRIED: Final = 32  # pids that are tried before a listing is cheaper; one costs 3 us, 20 if it is there
 MOST_HELD: Final = 4096  # descriptors; a held statm is 5 kB of the kernel's memory
 _PF_KTHREAD: Final = 0x0020_0000
 
@@ -37,14 +39,13 @@ class Known:
     parent: int
     group: int
     fd: int  # of its statm, which stays that process's: no later one with its pid is taken for it. -1: not held
-    size_bytes: int  # of its address space
+    size_bytes: int  # of its address space; 0: it has ended, or its leader has
     raw: bytes = b""
     # -- what was made of it
     place: Place | None = None  # None: not read yet
     rule: int | None = None
     ignored: bool = False
     why: str = ""  # it matched; "": it has not
-    ended: bool = False  # a zombie: it is there, and nothing of it runs
     scan: MapsScan | None = None  # under way
     peak_bytes: int = 0  # the largest address space that was searched
     maps_bytes: int = 0  # how long its maps were
@@ -83,7 +84,7 @@ class Table:
         self._names: set[str] = set()  # all that were listed, the kernel's threads too
         self._waiting: deque[str] = deque()  # listed and not yet enrolled
         self._round: deque[Known] = deque()
-        self._counter = b""
+        self._counters = (-1, -1)  # the last pid that the kernel had given at the look before the last, and at the last
         self._unlisted = 0
         self._loadavg = -1
         with contextlib.suppress(OSError):
@@ -100,8 +101,11 @@ class Table:
         self._check_unheld(found)
         for known in found.gone:  # first, so that a new process with its pid is seen as one
             self._remove(known)
-        if self._must_list():
+        first, last = self._new_pids()
+        if first < 0:
             self._list(found)
+        else:
+            self._waiting.extend(str(pid) for pid in range(first, last) if self._is_new(pid))
         self._enrol(found)
         return found
 
@@ -132,6 +136,7 @@ class Table:
             known.close()
         self.by_pid.clear()
         self._held.clear()
+        self._unheld.clear()
         fd, self._loadavg = self._loadavg, -1
         if fd >= 0:
             os.close(fd)
@@ -171,18 +176,31 @@ class Table:
                 found.changed.append(known)
             self._unheld.append(known)
 
-    def _must_list(self) -> bool:
-        """The last pid that the kernel gave stands in loadavg; threads have pids too."""
-        counter = b""
+    def _new_pids(self) -> tuple[int, int]:
+        """[first, last) of the pids that may be new; (-1, -1): not known, or too many to try.
+
+        The last one that the kernel gave stands in loadavg; threads have pids too. Those of the look before are tried
+        again: a process has its number some time before it can be seen.
+        """
+        counter = -1
         if self._loadavg >= 0:
-            with contextlib.suppress(OSError):
-                counter = os.pread(self._loadavg, 128, 0).rpartition(b" ")[2]
-        same = counter != b"" and counter == self._counter
-        self._counter = counter
-        self._unlisted = self._unlisted + 1 if same else 0
-        if self._unlisted >= LISTINGS:
+            with contextlib.suppress(OSError, ValueError):
+                counter = int(os.pread(self._loadavg, 128, 0).rpartition(b" ")[2])
+        oldest = self._counters[0]
+        self._counters = (self._counters[1], counter)
+        self._unlisted += 1
+        if counter < 0 or not 0 <= oldest <= counter <= oldest + TRIED or self._unlisted >= LISTINGS:
             self._unlisted = 0
-        return self._unlisted == 0
+            return -1, -1
+        return oldest + 1, counter + 1
+
+    def _is_new(self, pid: int) -> bool:
+        """Whether it is a process, and not a thread of one, that was not seen before."""
+        name = str(pid)
+        if name in self._names or read_status_field(pid, "Tgid", self._proc) != name:
+            return False
+        self._names.add(name)
+        return True
 
     def _list(self, found: Round) -> None:
         names = {name for name in os.listdir(self._proc) if name.isdigit()}  # noqa: PTH208

@@ -20,10 +20,10 @@ from excise_agent.sinks.secret import read_secret
 from excise_agent.sinks.sink import AgentInfo, Kind, SinkError
 
 DATA_CODES: Final = frozenset({
-    6, 26, 27, 33, 38, 41, 53, 69, 70, 72, 117, 130, 131, 190, 349, 407, 436,
+    6, 26, 27, 33, 36, 38, 41, 49, 53, 69, 70, 72, 117, 130, 131, 190, 349, 407, 436, 691,
 })
-"""Codes of exceptions that the rows are to blame for: they cannot be parsed or do not fit their columns. 18.16 sends
-them with status 500."""
+"""Codes of exceptions that rows may be to blame for: they cannot be parsed or do not fit their columns. 18.16 sends
+them with status 500. The shipper drops none of them unless the server takes others."""
 DATA_STATUSES: Final = frozenset({400, 413, 422})
 _CODE = re.compile(rb"Code: ([0-9]{1,6})")
 
@@ -95,7 +95,7 @@ def _body(rows: Sequence[Row]) -> bytes:
 def _check(answer: Answer, table: str) -> None:
     """SinkError unless it is a ClickHouse that says that it has the rows."""
     is_clickhouse = any(name.startswith("x-clickhouse-") for name in answer.headers)
-    if answer.status == 200 and is_clickhouse and not answer.body:
+    if answer.status == 200 and is_clickhouse and answer.complete and not answer.body:
         return
     found = _CODE.search(answer.body)
     code = int(found[1]) if found else None

@@ -89,19 +89,22 @@ class Connection:
         self._socket.close()
 
     def _connect(self, host: str, port: int) -> socket.socket:
-        """To the first of its addresses that answers. A name is looked up by the system, in the time that it takes."""
+        """To the first of its addresses that answers; each has its share of the time, for the packets of one may go
+        nowhere. A name is looked up by the system, in the time that it takes."""
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise SinkError(f"{host}: {_reason(error)}", "retry") from error
         last: SinkError | None = None
-        for family, kind, protocol, _, address in found:
+        whole = self.until
+        for tried, (family, kind, protocol, _, address) in enumerate(found):
             plain = socket.socket(family, kind, protocol)
             plain.setblocking(False)
-            self._socket = plain
+            self._socket, self.until = plain, whole.share(len(found) - tried)
             try:
                 self._try(partial(_connected, plain, address), "connect")
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self.until = whole
                 return plain
             except SinkError as error:
                 plain.close()

@@ -51,10 +51,10 @@ def span(item: Item) -> tuple[int, int]:
 
 
 def read_counts(path: Path, agent: str) -> Counts:
-    """Nothing counted when there is no file, another agent's, or one that makes no sense."""
+    """Nothing counted when there is no file, another agent's, or one that cannot be read or makes no sense."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
+    except OSError:
         return Counts()
     with os.fdopen(fd, "rb") as file:
         content = file.read(1 << 16)

@@ -19,11 +19,15 @@ class Deadline:
         self._within_s, self._interrupted, self._clock = within_s, interrupted, clock
         self._end = clock() + within_s
 
+    def share(self, of: int) -> Deadline:
+        """For the first of so many tries: what is left, divided by them."""
+        return Deadline(max(self._end - self._clock(), 0) / of, self._interrupted, self._clock)
+
     def slice_s(self) -> float:
         """How long to wait before asking again. SinkError: the time is over."""
         if self._interrupted.is_set():
             raise SinkError("was stopped", "retry")
         left = self._end - self._clock()
         if left <= 0:
-            raise SinkError(f"did not answer within {self._within_s:g} s", "retry")
+            raise SinkError(f"did not answer within {self._within_s:.3g} s", "retry")
         return min(left, _SLICE_S)

@@ -76,9 +76,9 @@ class ForwardSink:
         # The agent's id and not the host's name: a server on this host has that, and could send our digest back.
         login = wire.Login(f"excise-{agent.agent}", key, self._config.user, self._password)
         helo = wire.read_helo(self._answer(connection, "HELO; has it a shared key?"))
-        salt = secrets.token_bytes(16)
+        salt = secrets.token_hex(16)
         connection.send(wire.ping(helo, login, salt))
-        wire.check_pong(self._answer(connection, "PONG"), helo, login, salt)
+        wire.check_pong(self._answer(connection, "PONG: compare shared_key_file"), helo, login, salt)
         return helo.keepalive
 
     def _send(self, connection: Connection, entries: Sequence[bytes]) -> None:

@@ -77,17 +77,16 @@ def read_helo(answer: object) -> Helo:
     return Helo(nonce, auth, keepalive)
 
 
-def ping(helo: Helo, login: Login, salt: bytes) -> bytes:
-    """`salt`: new for each connection."""
-    if helo.auth and not login.user:
-        raise SinkError("the server asks for a user: set user and password_file", "retry")
-    password = _hex(helo.auth, login.user.encode(), login.password) if helo.auth else ""
+def ping(helo: Helo, login: Login, salt: str) -> bytes:
+    """`salt`: new for each connection; text, for Fluent Bit takes nothing else."""
+    asked = bool(helo.auth and login.user)  # Fluent Bit asks always, also where it has no users
+    password = _hex(helo.auth, login.user.encode(), login.password) if asked else ""
     packed: bytes = msgpack.packb(["PING", login.hostname, salt, _key(salt, login.hostname.encode(), helo, login),
-                                   login.user if helo.auth else "", password])
+                                   login.user if asked else "", password])
     return packed
 
 
-def check_pong(answer: object, helo: Helo, login: Login, salt: bytes) -> None:
+def check_pong(answer: object, helo: Helo, login: Login, salt: str) -> None:
     """SinkError unless the server took us, and knows the key itself."""
     if not (isinstance(answer, list) and len(answer) == 5 and answer[0] == b"PONG"
             and all(isinstance(part, bytes) for part in answer[2:])):
@@ -106,8 +105,8 @@ def is_ack(answer: object, chunk: str) -> bool:
     return isinstance(answer, dict) and answer.get(b"ack") == chunk.encode()
 
 
-def _key(salt: bytes, hostname: bytes, helo: Helo, login: Login) -> str:
-    return _hex(salt, hostname, helo.nonce, login.shared_key)
+def _key(salt: str, hostname: bytes, helo: Helo, login: Login) -> str:
+    return _hex(salt.encode(), hostname, helo.nonce, login.shared_key)
 
 
 def _hex(*parts: bytes) -> str:

@@ -18,6 +18,7 @@ class Answer:
     status: int
     headers: Mapping[str, str]  # names in lower case
     body: bytes  # MOST_BODY_BYTES at most
+    complete: bool
     reusable: bool  # whether the connection may carry another request
 
 
@@ -44,6 +45,6 @@ def post(connection: Connection, host: str, target: str, headers: Mapping[str, s
         content = response.read(MOST_BODY_BYTES)
         ended = response.isclosed()
     except (http.client.HTTPException, ValueError, OSError) as error:
-        raise SinkError(f"its answer is not HTTP: {type(error).__name__} {error}"[:200], "retry") from error
+        raise SinkError(f"its answer is not HTTP: {type(error).__name__} {error}"[:200].strip(), "retry") from error
     told = {name.lower(): value for name, value in response.getheaders()}
-    return Answer(response.status, told, content, ended and not response.will_close)
+    return Answer(response.status, told, content, ended and not response.length, ended and not response.will_close)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import json
 import re
 import socket
 from typing import Final
@@ -20,17 +21,17 @@ def parse_listen(listen: str) -> tuple[str, int]:
     """Address and port (0: any that is free). ListenError unless it is loopback."""
     found = _LISTEN.fullmatch(listen)
     if found is None or int(found[3]) > 65535:
-        raise ListenError(f'{KEY} = "{listen}" is not ADDRESS:PORT; write 127.0.0.1:9477 or [::1]:9477')
+        raise ListenError(f'{_said(listen)} is not ADDRESS:PORT; write 127.0.0.1:9477 or [::1]:9477')
     host = found[1] or found[2]
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:
         raise ListenError(
-            f'{KEY} = "{listen}": {host} is a name, and may be any address; write 127.0.0.1:{found[3]}'
+            f'{_said(listen)}: {host} is a name, and may be any address; write 127.0.0.1:{found[3]}'
         ) from None
     if not address.is_loopback:
         raise ListenError(
-            f'{KEY} = "{listen}": /metrics says what runs on this host to whoever asks, so it is served on loopback '
+            f'{_said(listen)}: /metrics says what runs on this host to whoever asks, so it is served on loopback '
             f"only; write 127.0.0.1:{found[3]}, and let a Prometheus agent or a proxy with authentication on this host "
             "carry it on"
         )
@@ -48,8 +49,12 @@ def listening_socket(listen: str) -> socket.socket:
         server.setblocking(False)
     except OSError as error:
         server.close()
-        raise ListenError(f'{KEY} = "{listen}": {_why(error, port)}') from error
+        raise ListenError(f'{_said(listen)}: {_why(error, port)}') from error
     return server
+
+
+def _said(listen: str) -> str:
+    return f"{KEY} = {json.dumps(listen)}"
 
 
 def _why(error: OSError, port: int) -> str:

@@ -120,7 +120,7 @@ AGENT: Final = (
     Family("excise_agent_budget_ratio", "gauge", "ratio", (),
            "What it may cost. Absent: no limit.", "configuration: [agent] budget_ratio"),
     Family("excise_agent_sample_rate_hertz", "gauge", "hertz", (), "Samples per second and CPU, now.", "governor"),
-    Family("excise_agent_step", "gauge", "steps", (),
+    Family("excise_agent_steps_down", "gauge", "steps", (),
            "How many steps the governor is down its ladder: 0 sees everything.", "governor"),
     Family("excise_agent_step_info", "info", "1", ("step",), "The step's name.", "governor"),
     Family("excise_probe_attached", "gauge", "1 or 0", ("probe",), "Whether a probe is attached.", "agent"),

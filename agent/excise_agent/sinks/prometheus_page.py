@@ -56,6 +56,9 @@ def _bounds() -> str:
   (the rest is `(other)`) and some 60 more, at most. A busy server has about 270.
 * **Labels** are printable, of at most 128 characters (longer ones end in a digest) and never hold arguments,
   environment or paths of the watched. Two workloads of one name are told apart by kind: `web`, `web (unit)`.
+* **Cost.** A window of a workload of 2 processes takes 0.3 ms; a scrape of one workload (241 series) 2.3 ms of CPU time
+  and 4 kB gzipped, of 64 such 280 ms and 74 kB (2 cores of an AMD EPYC, Python 3.11, 2026-11-24). Whoever asks again
+  within a second gets the same answer again, at no cost.
 * **An error's text** is no label, since it may be anything: `excise status` shows it.
 """
 

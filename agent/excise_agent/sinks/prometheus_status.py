@@ -63,7 +63,7 @@ _AGENT: Final = {
     "overhead_ratio": "excise_agent_overhead_ratio",
     "budget_ratio": "excise_agent_budget_ratio",
     "rate_hz": "excise_agent_sample_rate_hertz",
-    "step": "excise_agent_step",
+    "step": "excise_agent_steps_down",
     "processes": "excise_watched_processes",
     "workloads": "excise_watched_workloads",
     "scans": "excise_discovery_scans_total",

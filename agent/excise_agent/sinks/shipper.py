@@ -17,7 +17,7 @@ from excise_agent.sinks.counts import REJECTED, read_counts, span, write_counts
 from excise_agent.sinks.sink import AgentInfo, Sink, SinkError
 
 BATCH: Final = 32  # items; about 5 minutes of a workload
-SUSPECT: Final = 6  # failures in a row after which an item is suspected: half a minute or so
+SUSPECT: Final = 6  # failures in a row after which the first item is suspected: half a minute or so
 IDLE_S: Final = 2.0  # between two looks for something new
 _log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class SinkState:
     last_delivery_wall_ns: int | None
     failures: int  # in a row; 0: it works
     lag: int | None  # windows in the spool that it has not got; None: not known
+    waiting_since_wall_ns: int | None = None  # end of the oldest of these; None: none waits, or it is not known
 
 
 class Shipper:
@@ -61,6 +62,7 @@ class Shipper:
         self._error: tuple[str, int] | None = None
         self._delivery_ns: int | None = None
         self._lag: int | None = None
+        self._waiting_ns: int | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"sink-{sink.name}", daemon=True)
 
@@ -71,6 +73,8 @@ class Shipper:
         """Whether it ended in time. A delivery under way has half of the time to end by itself. What was not
         delivered stays in the spool."""
         self._stopping.set()
+        if self._thread.ident is None:
+            return True
         self._thread.join(within_s / 2)
         self._sink.interrupt()
         self._thread.join(within_s / 2)
@@ -81,7 +85,7 @@ class Shipper:
         counts, error = self._counts, self._error
         text, when = error if error else (None, None)
         return SinkState(self._sink.name, counts.delivered, counts.lost, self._retries, text, when,
-                         self._delivery_ns, self._failures, self._lag)
+                         self._delivery_ns, self._failures, self._lag, self._waiting_ns)
 
     def step(self) -> float:
         """One round; how many seconds to wait before the next."""
@@ -104,22 +108,23 @@ class Shipper:
 
     def _ship(self) -> float:
         self._lag = self._cursor.lag()
-        items = self._cursor.next(self._batch)
+        suspicious = self._failures >= SUSPECT
+        items = self._cursor.next(BATCH if suspicious else self._batch)
         if not items:
             return IDLE_S
-        if self._failures >= SUSPECT:
-            items = items[:2]
-            refused = self._suspects(items)
+        if suspicious:
+            items, refused = self._suspect(items)
         else:
             refused = self._carry(items)
-        self._check_proof(items, refused)
+            self._check_proof(items, refused)
         self._report(refused)
         self._counts = self._counts.after(items, {span(item)[0] for item, _ in refused})
         write_counts(self._counts_file, self._agent.agent, self._counts)
         self._cursor.ack(span(items[-1])[1])
         self._lag = self._cursor.lag()
-        full, self._batch = len(items) >= self._batch, min(BATCH, 2 * self._batch)
-        return 0.0 if full else self._sink.pause_s
+        backlog = suspicious or len(items) >= self._batch
+        self._batch = min(BATCH, 2 * self._batch)
+        return 0.0 if backlog else self._sink.pause_s
 
     def _carry(self, items: Sequence[Item]) -> list[tuple[Item, str]]:
         """Those of them that the server refuses, found by halving, with what it says."""
@@ -134,19 +139,26 @@ class Shipper:
         half = len(items) // 2
         return self._carry(items[:half]) + self._carry(items[half:])
 
-    def _suspects(self, items: Sequence[Item]) -> list[tuple[Item, str]]:
+    def _suspect(self, items: Sequence[Item]) -> tuple[Sequence[Item], list[tuple[Item, str]]]:
         """After many failures: is it the first item? A server that breaks down at it says nothing of that, but it
-        takes the next one. SinkError if it does not."""
-        if len(items) < 2:
-            return self._carry(items)
+        takes another one, each time another. What is done with; SinkError if that one fails too."""
+        first, others = items[:1], [item for item in items[1:] if isinstance(item, Entry)]
         try:
-            return self._carry(items[:1]) + self._carry(items[1:])
-        except SinkError:
-            self._deliver(items[1:])
-        try:
-            return self._carry(items[:1])
+            refused = self._carry(first)
         except SinkError as error:
-            return [(items[0], f"it takes the next one and not this one: {error}")]
+            refused = [(first[0], f"it takes others and not this one: {error}")]
+        if not refused:
+            return first, []
+        if not others:
+            raise SinkError(refused[0][1], "retry")
+        try:
+            self._deliver([others[self._failures % len(others)]])  # that one will come again
+        except SinkError as error:
+            raise SinkError(f"takes nothing: {error}" if error.kind == "rejected" else str(error), "retry") from error
+        try:
+            return first, self._carry(first)
+        except SinkError:
+            return first, refused
 
     def _deliver(self, items: Sequence[Item]) -> None:
         if items:

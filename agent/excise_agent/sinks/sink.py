@@ -22,10 +22,11 @@ class AgentInfo:
 
 class SinkError(Exception):
     """Why items were not delivered, a sentence. retry: the server's fault or the network's, the same items may go
-    another time. rejected: it is these items that are not taken, whoever tries."""
+    another time. rejected: it is these items that are not taken, whoever tries. What a server said in it goes to
+    terminals and journals: it is made printable."""
 
     def __init__(self, message: str, kind: Kind) -> None:
-        super().__init__(message)
+        super().__init__("".join(c if c.isprintable() else "?" for c in message))
         self.kind: Kind = kind
 
 

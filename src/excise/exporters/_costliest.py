@@ -21,12 +21,17 @@ class CostlyStack:
 
 
 def costliest(rows: Iterable[StackRow], stage: str, top: int) -> list[CostlyStack]:
-    """The `top` stacks of carriers in a stage. Lines apart, equal stacks are one."""
+    """The `top` stacks of carriers in a stage. Lines apart, equal stacks are one. Lighter stacks are no stack."""
     groups: defaultdict[tuple[object, ...], list[StackRow]] = defaultdict(list)
     for row in rows:
-        if row.carrier and row.stage == stage and row.ns > 0:
+        if row.carrier and row.stage == stage and row.ns > 0 and not row.missing:
             groups[row.reason, tuple((f.kind, f.file, f.name) for f in row.frames)].append(row)
     return sorted(map(_merged, groups.values()), key=lambda s: -s.ns)[:top]
+
+
+def lighter_ns(rows: Iterable[StackRow], stage: str) -> int:
+    """Time of carriers in a stage that is in stacks too light to be kept."""
+    return sum(row.ns for row in rows if row.carrier and row.stage == stage and row.missing)
 
 
 def _merged(rows: list[StackRow]) -> CostlyStack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from excise.exporters._history import holes_words, range_words, watched_words, workload_name
 from excise.exporters._units import NOT_MEASURED, cores, duration, percent, plural, ratio, size
 from excise.names import LEAST_BUDGET_CORES, STAGES
 from excise.printable import printable
@@ -36,7 +37,9 @@ def tax_sentence(report: Report) -> str:
 
 
 def target_name(report: Report) -> str:
-    """`uvicorn (pid 4242)`."""
+    """`uvicorn (pid 4242)`; of a history, the workload's name."""
+    if report.history is not None and report.history.workload is not None:
+        return workload_name(report.history.workload)
     main = report.processes[0] if report.processes else None
     comm = str(report.target.get("comm") or (main.comm if main else "") or "unknown process")
     pid = report.target.get("pid") or (main.pid if main else None)
@@ -47,22 +50,17 @@ def header_facts(report: Report) -> list[Fact]:
     """What was watched, for how long, and what the host gave it."""
     host = report.host
     pythons = sorted({p.python for p in report.processes if p.python})
-    carriers = sum(t.carrier for t in report.threads)
     watched = [
         target_name(report),
         f"Python {', '.join(map(printable, pythons))}" if pythons else "no Python found",
         plural(len(report.processes), "process", "processes"),
-        f"{plural(len(report.threads), 'thread')} ({plural(carriers, 'carrier')})",
+        _threads_words(report),
     ]
-    rate = f"sampled at {report.rate_hz:g} Hz" if report.rate_hz else "not sampled"
-    window = [f"{duration(report.duration_ns)}, {rate}"]
-    if report.end_reason and report.end_reason != "duration":
-        window.append(f"ended: {printable(report.end_reason)}")
     return [
         ("watched", ", ".join(watched)),
-        ("window", "; ".join(window)),
+        *_window_facts(report),
         ("cpu", _cpu_words(report)),
-        ("memory", f"RSS {_or_unmeasured(size, host.get('rss_bytes'))}"),
+        ("memory", f"RSS {'at most ' if report.history else ''}{_or_unmeasured(size, host.get('rss_bytes'))}"),
         ("disk", _both(host, "read", "disk_read_bytes", "written", "disk_write_bytes")),
         ("network", _both(host, "in", "net_in_bytes", "out", "net_out_bytes")),
     ]
@@ -77,10 +75,34 @@ def quality_facts(report: Report) -> list[Fact]:
     facts.append(("lost", ", ".join(f"{count:,} {name}" for name, count in lost.items()) or "nothing"))
     facts.append(("unattributed", _unattributed_words(report)))
     facts.append(("schedstat", _closure_words(report)))
-    facts.append(("own cost", _cost_words(report.overhead)))
+    facts.append(("own cost", _cost_words(report)))
     if governed := _governor_words(report):
         facts.append(("seen", governed))
     return facts
+
+
+def _threads_words(report: Report) -> str:
+    """A history has no threads: it has counted those of each window."""
+    if report.history is None:
+        threads, carriers = len(report.threads), sum(t.carrier for t in report.threads)
+        return f"{plural(threads, 'thread')} ({plural(carriers, 'carrier')})"
+    most, ran = report.host.get("threads"), report.host.get("carriers")
+    if most is None or ran is None:
+        return f"threads {NOT_MEASURED}"
+    return f"at most {plural(most, 'thread')} ({plural(ran, 'carrier')})"
+
+
+def _window_facts(report: Report) -> list[Fact]:
+    rate = f"sampled at {report.rate_hz:g} Hz" if report.rate_hz else "not sampled"
+    history = report.history
+    if history is not None:
+        facts = [("window", f"{range_words(history.start_wall_ns, history.end_wall_ns)}: {watched_words(history)}, "
+                            f"{rate}")]
+        return [*facts, ("unwatched", holes_words(history))] if history.holes else facts
+    window = [f"{duration(report.duration_ns)}, {rate}"]
+    if report.end_reason and report.end_reason != "duration":
+        window.append(f"ended: {printable(report.end_reason)}")
+    return [("window", "; ".join(window))]
 
 
 def _or_unmeasured(unit: Any, value: float | None) -> str:
@@ -97,7 +119,7 @@ def _both(host: dict[str, Any], name_1: str, key_1: str, name_2: str, key_2: str
 def _cpu_words(report: Report) -> str:
     host = report.host
     used, cpus, quota = host.get("cpus_used"), host.get("cpus"), host.get("quota_cpus")
-    allowed = quota if quota is not None else cpus
+    allowed = next((n for n in (quota, cpus, host.get("allowed_cpus")) if n is not None), None)
     words = f"{_or_unmeasured(cores, used)} of {_or_unmeasured(cores, allowed)} cores used"
     if quota is not None and cpus is not None:
         words += f" (quota; the host has {cores(cpus)})"
@@ -128,15 +150,18 @@ def _closure_words(report: Report) -> str:
     return f"{', '.join(words)} of the kernel's own count"
 
 
-def _cost_words(overhead: dict[str, Any]) -> str:
+def _cost_words(report: Report) -> str:
+    overhead = report.overhead
     agent, bpf, tick, startup = (
         overhead.get(k) for k in ("agent_cpu_ratio", "bpf_cpu_ratio", "tick_cpu_ratio", "startup_cpu_s")
     )
-    return (
+    words = (
         f"agent {_or_unmeasured(percent, agent)}, BPF {_or_unmeasured(percent, bpf)}, "
-        f"timer ticks {_or_unmeasured(percent, tick)} of the target's CPU; "
-        f"start-up {NOT_MEASURED if startup is None else duration(startup * 1e9)} of CPU"
+        f"timer ticks {_or_unmeasured(percent, tick)} of the target's CPU"
     )
+    if report.history is not None:  # the agent has started once, and not for this range
+        return words
+    return f"{words}; start-up {NOT_MEASURED if startup is None else duration(startup * 1e9)} of CPU"
 
 
 def _governor_words(report: Report) -> str:
@@ -144,11 +169,15 @@ def _governor_words(report: Report) -> str:
     governor = report.overhead.get("governor")
     if not governor:
         return ""
+    if "budget_ratio" not in governor and not governor.get("steps_ns"):
+        return ""
     budget = governor.get("budget_ratio")
     steps = sorted((governor.get("steps_ns") or {}).items(), key=lambda step: -step[1])
     words = ", ".join(
         printable(name) if len(steps) == 1 else f"{printable(name)} for {duration(ns)}" for name, ns in steps
     )
+    if "budget_ratio" not in governor:
+        return words
     if budget is None:
         return f"{words or 'everything'} (no budget set)"
     parts = [report.overhead.get(f"{part}_cpu_ratio") for part in ("agent", "bpf", "tick")]

@@ -51,4 +51,4 @@ def wait_label(row: StackRow) -> str:
 
 def missing_stack_label(row: StackRow) -> str:
     """What stands in for the frames of a row that has none."""
-    return f"({row.reason})" if row.reason else "(no_stack)"
+    return f"({row.missing or row.reason or 'no_stack'})"

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from excise.exporters._costliest import CostlyStack, costliest
+from excise.exporters._costliest import CostlyStack, costliest, lighter_ns
 from excise.exporters._facts import Fact, busy_ns, header_facts, quality_facts, tax_sentence
 from excise.exporters._labels import frame_name, frame_place
 from excise.exporters._ledger import Column, Row, ledger_rows, state_columns
@@ -21,6 +21,7 @@ from excise.printable import printable
 from excise.report import HelperRow, Report
 
 LEAF_FRAMES: Final = 6
+LEAST_LIGHTER: Final = 0.001
 NAME_WIDTH: Final = 60  # of a C++ symbol with its templates, what a reader takes in
 _GAP: Final = 2
 _BOX: Final = box.Box("    \n    \n ── \n    \n ── \n ── \n    \n    \n")
@@ -163,7 +164,7 @@ def _print_costliest(console: Console, plain: Plain, report: Report, top: int) -
     if found:
         _title(console, plain, "costliest stacks (leaf first)")
     for stage, stacks in found:
-        console.print(Text(plain(stage), "bold cyan"))
+        console.print(Text(plain(stage), "bold cyan") + Text(plain(_lighter_words(report, stage)), "dim"))
         parked = stage in ("idle", "handoff")
         whole, name = (report.total_ns(), "all") if parked else (busy_ns(report), "busy")
         for stack in stacks:
@@ -171,6 +172,12 @@ def _print_costliest(console: Console, plain: Plain, report: Report, top: int) -
             console.print(Text(plain(head)), no_wrap=True, overflow="crop")
             for line in _stack_lines(stack, plain, console.width - 6):
                 console.print(Text(f"      {line}", "dim"), no_wrap=True, overflow="crop")
+
+
+def _lighter_words(report: Report, stage: str) -> str:
+    """What a history has not kept the stacks of."""
+    share = ratio(lighter_ns(report.stacks, stage), report.stage_ns(stage))
+    return f" ({percent(share)} of it in lighter stacks)" if share and share >= LEAST_LIGHTER else ""
 
 
 def _state_mix(stack: CostlyStack) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from excise.ledger.account import RUNNING, Accounted, account, classes_of
 from excise.ledger.classes import CLASSES
+from excise.ledger.notes import doubt, phased, untracked
 from excise.ledger.stacks import wait_words
 from excise.ledger.tally import steps_ns
 from excise.ledger.threads import Memory
@@ -17,9 +18,6 @@ from excise.report import HelperRow, Report, StackRow, ThreadRow
 from excise.session import Session
 
 RUNNABLE = KERNEL_STATE_ID["runnable"]
-PHASED = "switches "  # how the governor's steps are called that take the hooks out
-MUCH_PHASED = 0.05
-MUCH_UNATTRIBUTED = 0.1  # of busy time: from here on the tax alone would mislead
 
 
 def build_report(session: Session) -> Report:
@@ -49,7 +47,7 @@ def build_report(session: Session) -> Report:
         overhead=dict(session.end.overhead) if session.end else {},
         threads=_thread_rows(found),
         stacks=_stack_rows(session, found),
-        notes=(*_notes(session), *_doubt(stages)),
+        notes=(*_notes(session), *doubt(stages)),
     )
 
 
@@ -187,40 +185,14 @@ def _stack_rows(session: Session, found: Accounted) -> tuple[StackRow, ...]:
     return tuple(rows)
 
 
-def _doubt(stages: dict[str, dict[str, int | None]]) -> list[str]:
-    """How far the tax may be off when much time has no stage: it counts as tax, and may be the model."""
-    sums = {stage: sum(v or 0 for v in states.values()) for stage, states in stages.items()}
-    busy = sum(sums.values()) - sums["idle"] - sums["handoff"]
-    if busy <= 0 or sums["unattributed"] < MUCH_UNATTRIBUTED * busy:
-        return []
-    low, high = 1 - (sums["compute"] + sums["unattributed"]) / busy, 1 - sums["compute"] / busy
-    return [
-        f"{sums['unattributed'] / busy:.0%} of busy time has no stage and counts as tax: "
-        f"the tax lies between {max(low, 0):.0%} and {high:.0%}"
-    ]
-
-
-def _phased_share(session: Session) -> float:
-    """Of the time, in which the switch hooks were on in phases."""
-    steps = steps_ns(session.costs)
-    whole = sum(steps.values())
-    return sum(ns for name, ns in steps.items() if name.startswith(PHASED)) / whole if whole else 0.0
-
-
 def _notes(session: Session) -> tuple[str, ...]:
     notes = [f"process {p.pid} ({p.comm}): {p.note}" for p in session.processes.values() if p.note]
     for pid, more in session.ended.stands_for.items():
         if more:
             comm = session.processes[pid].comm
             notes.append(f"process {pid} ({comm}) stands for {more:,} more like it that have ended")
-    if (phased := _phased_share(session)) > MUCH_PHASED:
-        notes.append(
-            f"to keep to its budget Excise saw switches in short phases only for {phased:.0%} of the time: "
-            "which stages waited is rough there, see the errors; --budget none sees all"
-        )
-    untracked = session.lost.get("threads_untracked", 0)
-    if untracked:
-        notes.append(f"{untracked} threads found no room in the kernel's table and are not in these figures")
+    notes += phased(steps_ns(session.costs))
+    notes += untracked(session.lost)
     if session.end is None:
         notes.append("the stream ends without an end mark: Excise was cut off; figures reach up to its last totals")
     return tuple(notes)

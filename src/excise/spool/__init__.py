@@ -6,12 +6,12 @@
 from excise.spool.cursor import Cursor
 from excise.spool.entry import Entry, Gap, Item
 from excise.spool.errors import SpoolError
-from excise.spool.history import WorkloadHistory, history_workloads, read_history
+from excise.spool.history import WorkloadHistory, history_workloads, read_history, survey
 from excise.spool.identity import agent_id
 from excise.spool.spool import Spool
 from excise.spool.state import SpoolState
 
 __all__ = [
     "Cursor", "Entry", "Gap", "Item", "Spool", "SpoolError", "SpoolState", "WorkloadHistory", "agent_id",
-    "history_workloads", "read_history",
+    "history_workloads", "read_history", "survey",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Final, NamedTuple
+
+import numpy as np
 
 from excise.framing import FRAME, MAX_FRAME_BYTES, checksum
 from excise.summary.schema import FIRST_LINE, FIRST_LINE_BYTES, FRAME_TYPES, MAGIC, VERSION
@@ -15,14 +16,15 @@ SEGMENT: Final = 0
 MAX_FILE_BYTES: Final = 64 << 20
 """Nothing behind this is read: a writer's files have an eighth of it, a sparse one would keep us busy for hours."""
 
-_CHUNK_BYTES: Final = 1 << 20
+_MAX_DAMAGES: Final = 1000
+"""Of a file: then the rest of it is given up. Each costs a search, some 0.2 ms."""
+
+_FIRST_CHUNK_BYTES: Final = 4096
+_LAST_CHUNK_BYTES: Final = 1 << 20
+"""Searched at once, each twice the one before: the next good frame is near."""
+
 _MAX_TRIED_BYTES: Final = 64 << 20
 """Of what only looked like frames, at one place: then the rest of the file is given up."""
-
-_LIKE_A_FRAME: Final = re.compile(
-    b"(?=..[\\x00-" + re.escape(bytes((MAX_FRAME_BYTES >> 16,))) + b"]\\x00....[\\x01-"
-    + re.escape(bytes((max(FRAME_TYPES.values()),))) + b"]|" + re.escape(MAGIC) + b")", re.DOTALL)
-
 
 class Frame(NamedTuple):
     kind: int  # of FRAME_TYPES, another one, or SEGMENT
@@ -41,7 +43,7 @@ class FrameReader:
     def next(self) -> Frame | None:
         """None: there is no whole one, not yet or no more."""
         frame = self._whole(self._at, size := self._size())
-        if frame is None and self._at + 1 < size:
+        if frame is None and self._at + 1 < size and self.damages < _MAX_DAMAGES:
             frame = self._search(self._at + 1, size)
             self.damages += frame is not None
         if frame is not None:
@@ -68,11 +70,11 @@ class FrameReader:
 
     def _search(self, at: int, size: int) -> Frame | None:
         """The first good one from there on. A write that is under way, or was cut off, has none."""
-        tried = 0
+        tried, step = 0, _FIRST_CHUNK_BYTES
         while at + FRAME.size <= size:
-            chunk = self._read(at, min(_CHUNK_BYTES, size - at))
-            for match in _LIKE_A_FRAME.finditer(chunk):
-                here = at + match.start()
+            chunk = self._read(at, min(step, size - at))
+            step = min(2 * step, _LAST_CHUNK_BYTES)
+            for here in (at + offset for offset in _likely(chunk)):
                 frame = self._whole(here, size)
                 if frame is not None:
                     return frame
@@ -97,3 +99,19 @@ class FrameReader:
             return os.pread(self._fd, count, at)
         except OSError:
             return b""
+
+
+def _likely(chunk: bytes) -> list[int]:
+    """Where a frame of a type that we know, or a segment, may begin: ascending offsets."""
+    found = []
+    if len(chunk) >= FRAME.size:
+        data = np.frombuffer(chunk, np.uint8)
+        # of a header: the upper bytes of its length, and its type
+        high, top, kind = data[2:-6], data[3:-5], data[8:]
+        fits = (kind > 0) & (kind <= max(FRAME_TYPES.values())) & (top == 0) & (high <= MAX_FRAME_BYTES >> 16)
+        found = np.flatnonzero(fits).tolist()
+    at = chunk.find(MAGIC)
+    while at >= 0:
+        found.append(at)
+        at = chunk.find(MAGIC, at + 1)
+    return sorted(found)

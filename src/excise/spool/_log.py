@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,27 +27,31 @@ class _Segment:
 
     def __init__(self) -> None:
         self.crc = 0
-        self._new: list[bytes] = []  # payloads, not decoded yet
+        self.count = 0  # payloads of definitions
+        self._new: deque[bytes] = deque()  # those that are not decoded yet
+        self._broken = False
         self._lists: Lists | None = None
         self._defined = Defined([])
 
     def define(self, payload: bytes) -> None:
         """The head's comes first."""
         self.crc = zlib.crc32(payload, self.crc)
+        self.count += 1
         self._new.append(payload)
 
-    def entry(self, shipment: Shipment, payload: bytes) -> Entry:
-        """Raises Damaged."""
-        while self._new:
-            content = decode_payload(self._new[0])
+    def entry(self, shipment: Shipment, payload: bytes, count: int) -> Entry:
+        """It came when there were so many definitions; those behind it may be damaged. Raises Damaged."""
+        while self.count - len(self._new) < count and not self._broken:
+            self._broken = True  # until it is through: half of it would shift the numbers of what follows
+            content = decode_payload(self._new.popleft())
             if self._lists is None:
                 self._lists = Lists.decode(content)
                 self._defined = Defined(list(self._lists.frame_kinds))
             else:
                 self._defined.add(content)
-            del self._new[0]
-        if self._lists is None:
-            raise Damaged("its segment has no head")
+            self._broken = False
+        if self._broken or self._lists is None:
+            raise Damaged("its segment's definitions are malformed")
         summary = decode_summary(decode_payload(payload), self._defined, self._lists)
         return Entry(shipment.sequence, shipment.workload, summary)
 
@@ -58,6 +63,7 @@ class Sealed:
         self.shipment = shipment
         self._payload = payload
         self._segment: _Segment | None = segment if segment.crc == shipment.defined else None  # None: some were lost
+        self._count = segment.count
 
     @property
     def held_bytes(self) -> int:
@@ -70,7 +76,7 @@ class Sealed:
     def open(self) -> Entry | None:
         """None: damaged."""
         try:
-            return self._segment.entry(self.shipment, self._payload) if self._segment else None
+            return self._segment.entry(self.shipment, self._payload, self._count) if self._segment else None
         except Damaged:
             return None
 
@@ -133,10 +139,11 @@ class FileRecords:
 
 
 class LogReader:
-    """Reads the files from number `start` on, and those that come; files that are not ours to read are passed over."""
+    """Reads the files from number `start` on but those to `skip`, and those that come; what is not ours to read is
+    passed over."""
 
-    def __init__(self, folder: Folder, start: int = 1) -> None:
-        self._folder = folder
+    def __init__(self, folder: Folder, start: int = 1, skip: Collection[int] = ()) -> None:
+        self._folder, self._skip = folder, skip
         self._file = max(start - 1, 0)  # the one that is read, or was last
         self._records: FileRecords | None = None
         self._gone = False
@@ -186,6 +193,8 @@ class LogReader:
                 continue
             self._gone |= number > self._file + 1
             self._file = number
+            if number in self._skip:
+                continue
             records = open_records(self._folder, number)
             if records is not None:
                 self._records = records

@@ -6,25 +6,13 @@ import os
 from dataclasses import dataclass
 from itertools import chain
 
+from excise.spool._facts import FileFacts
 from excise.spool._folder import Folder
 from excise.spool._log import Record, open_records
 from excise.spool._slots import read_slots
 from excise.spool._totals import Totals
 from excise.spool.cursor import CURSOR_MAGIC
 from excise.spool.entry import Gap
-
-
-@dataclass(slots=True)
-class FileFacts:
-    """Of one segment file."""
-
-    bytes: int = 0
-    entries: int = 0
-    first: int | None = None
-    last: int | None = None
-    oldest_wall_ns: int | None = None
-    log_ns: int | None = None  # the log's clock at its last record; None: no record is readable
-    wall_ns: int = 0  # end of its last summary
 
 
 @dataclass(slots=True)
@@ -53,15 +41,9 @@ def file_facts(folder: Folder, number: int) -> tuple[FileFacts, list[Record]]:
                 first, last = item.first, item.last
             else:
                 first = last = item.shipment.sequence
-                wall = item.shipment.wall_ns
-                facts.entries += 1
-                if wall:
-                    facts.oldest_wall_ns = facts.oldest_wall_ns or wall[0]
-                    facts.wall_ns = wall[1]
+                facts.add_entry(item.shipment.wall_ns)
                 item.drop()
-            facts.first = first if facts.first is None else min(first, facts.first)
-            facts.last = max(last, facts.last or 0)
-            facts.log_ns = max(mark.log_ns, facts.log_ns or 0)
+            facts.add(first, last, mark.log_ns)
             out.append(Record(number, False, first, last, mark, item))
     finally:
         records.close()
@@ -75,7 +57,10 @@ def recover(totals: Totals, files: dict[int, list[Record]]) -> Found:
     for record in chain.from_iterable(files.values()):
         found.settled = max(found.settled, record.mark.settled)
         found.last = max(found.last, record.last)
-        found.log_ns = max(found.log_ns, record.mark.log_ns)
+        if record.mark.log_ns >= found.log_ns:
+            found.log_ns = record.mark.log_ns
+            wall_ns = None if isinstance(record.item, Gap) else record.item.shipment.wall_ns
+            found.wall_ns = wall_ns[1] if wall_ns else found.wall_ns
         if record.last <= totals.settled:
             continue
         after.append(record)

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from excise.spool._facts import FileFacts, facts_of
 from excise.spool._folder import Folder
 
 _NAME: Final = "totals.json"
-_MOST_BYTES: Final = 1 << 16
+_MOST_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Totals:
     lost: Mapping[str, int] = field(default_factory=dict)  # windows, by reason
     log_ns: int = 0  # the log's clock
     wall_ns: int = 0  # when that was
+    files: Mapping[int, FileFacts] = field(default_factory=dict)  # those that are ended, as far as they are known
 
 
 def read_totals(folder: Folder) -> Totals | None:
@@ -35,7 +37,8 @@ def read_totals(folder: Folder) -> Totals | None:
     try:
         content: Any = json.loads(os.pread(fd, _MOST_BYTES, 0))
         lost = content.pop("lost")
-        totals = Totals(**content, lost=lost)
+        files = {int(number): facts_of(row) for number, row in content.pop("files").items()}
+        totals = Totals(**content, lost=lost, files=files)
         numbers = [*content.values(), *lost.values()]
     except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
@@ -47,4 +50,5 @@ def read_totals(folder: Folder) -> Totals | None:
 def write_totals(folder: Folder, totals: Totals) -> None:
     """Raises OSError."""
     content = {name: getattr(totals, name) for name in Totals.__slots__}
-    folder.replace(_NAME, json.dumps({**content, "lost": dict(totals.lost)}, sort_keys=True).encode() + b"\n")
+    content |= {"lost": dict(totals.lost), "files": {number: facts.row() for number, facts in totals.files.items()}}
+    folder.replace(_NAME, json.dumps(content).encode() + b"\n")

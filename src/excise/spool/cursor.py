@@ -73,7 +73,7 @@ class Cursor:
         """All up to this number are delivered: an entry's sequence, or a gap's last. On the disk when it returns (else
         `write_failures` counts it). A smaller one than before does nothing. ValueError: it was never given out."""
         with self._lock:
-            if sequence <= self._acked:
+            if sequence <= self._acked or self._fd < 0:
                 return
             if not self._given or sequence > self._given[-1][0].last:
                 raise ValueError(f"{sequence} was acknowledged before it was given out")

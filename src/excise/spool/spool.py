@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import threading
@@ -13,27 +12,30 @@ from typing import Final
 
 from excise.spool._clock import LogClock
 from excise.spool._envelope import MAX_SEQUENCE, Mark, gap_content, shipment_content, wall_of
+from excise.spool._facts import FileFacts
+from excise.spool._file import LogFile
 from excise.spool._folder import LAST_FILE, Folder, segment_name
 from excise.spool._log import Record
-from excise.spool._recover import FileFacts, file_facts, highest_acknowledged, missing, recover
+from excise.spool._recover import file_facts, highest_acknowledged, missing, recover
 from excise.spool._slots import Slots
 from excise.spool._totals import Totals, read_totals, write_totals
 from excise.spool.entry import Entry, Gap
 from excise.spool.errors import SpoolError
 from excise.spool.state import SpoolState
-from excise.summary import SegmentEncoder
 
 SEGMENT_BYTES: Final = 8 << 20
-"""Of a file, and never over an eighth of the cap. Each file has its definitions again: of 64 workloads with 50 stacks
-0.6 MB."""
+"""Of a file, and never over an eighth of the cap. Each file has its definitions again: of a workload with 50 stacks
+4 KB, 3 % of the file for 64 of them."""
 
 SEGMENT_NS: Final = 3_600_000_000_000  # by the log's clock
 MIN_SEGMENT_BYTES: Final = 64 << 10
 MOST_FILES: Final = 4096
 """An agent that starts again and again begins a file each time."""
 
+MOST_GAPS: Final = 1000
+"""That wait for space on the disk, for days perhaps: beyond this neighbours go under one reason."""
+
 NUMBERS_MAGIC: Final = b"exnumber"  # numbers: the last one that was given out, 0
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Spool:
@@ -49,9 +51,10 @@ class Spool:
         self._lock = threading.Lock()
         self.limit(most_bytes, keep_s)
         self._reserving = threading.Lock()  # a slow disk holds up who asks for numbers, not who appends
-        self._fd = self._lock_fd = self._numbers_fd = -1
+        self._lock_fd = self._numbers_fd = -1
         self._closed = False
         self._folder = Folder(folder, own=True)
+        self._file = LogFile(self._folder, 1)
         try:
             self._lock_fd = _take_lock(self._folder)
             self._numbers_fd = self._folder.open_own("numbers")
@@ -74,6 +77,8 @@ class Spool:
         """The next so many numbers. They are on the disk when it returns: none is ever given again, and one that comes
         to nothing is known to be lost. Waits for the disk. SpoolError: it does not take them."""
         with self._reserving:
+            if self._closed:
+                raise SpoolError(f"{self._folder.path} is closed")
             first = self._reserved + 1
             if count < 0 or self._reserved + count > MAX_SEQUENCE:
                 raise ValueError(f"cannot reserve {count} numbers")
@@ -90,29 +95,28 @@ class Spool:
 
     def append(self, entry: Entry) -> bool:
         """Writes it at once, all of it or nothing. False: it is lost, and counted by the reason; or its number was not
-        reserved, or is settled already. Does not wait for the disk. Never raises."""
+        reserved, or is settled already. Waits for the disk only when a file ends. Never raises."""
         with self._lock:
             number = entry.sequence
             if self._closed or number not in self._pending:
                 return False
             log_ns = self._clock.read()
             self._end_file(log_ns)
+            if number not in self._pending:  # just forgotten
+                return False
             reason = self._write_gaps(log_ns)
             self._pending.discard(number)
             try:
                 content = shipment_content(entry, self._agent, Mark(self._settled(), log_ns))
-                reason = reason or self._write(self._encoder.encode(entry.summary, content))
-            except (ValueError, OverflowError):
+                reason = reason or self._file.put(entry.summary, content, log_ns)
+            except (ValueError, OverflowError, LookupError):
                 reason = "unencodable"
             if reason:
                 self._lose(number, number, reason)
                 return False
             self._wrote(number, number, log_ns)
-            facts, wall = self._facts[self._file], wall_of(entry)
-            facts.entries += 1
+            self._facts[self._file.number].add_entry(wall_of(entry))
             self._written += 1
-            if wall and facts.oldest_wall_ns is None:
-                facts.oldest_wall_ns = wall[0]
             return True
 
     def lose(self, first: int, last: int, reason: str) -> None:
@@ -132,6 +136,7 @@ class Spool:
             if self._closed:
                 return 0
             dropped = self._prune(log_ns := self._clock.read())
+            self._write_gaps(log_ns)
             if self._totals_due:
                 self._write_totals(log_ns)
             return dropped
@@ -145,7 +150,7 @@ class Spool:
                 bytes=sum(f.bytes for f in self._facts.values()), files=len(self._facts),
                 first_sequence=next((f.first for f in facts if f.first is not None), None),
                 last_sequence=self._last if any(f.first is not None for f in facts) else None,
-                oldest_wall_ns=next((f.oldest_wall_ns for f in facts if f.oldest_wall_ns is not None), None),
+                oldest_wall_ns=next((f.start_wall_ns for f in facts if f.start_wall_ns is not None), None),
                 lost=dict(self._lost), written=self._written, dropped=self._dropped)
 
     def close(self) -> None:
@@ -157,7 +162,7 @@ class Spool:
             self._closed = True
             log_ns = self._clock.read()
             self._write_gaps(log_ns)
-            self._finish()
+            self._file.end()
             self._write_totals(log_ns)
         with self._reserving:
             self._abandon()
@@ -175,27 +180,27 @@ class Spool:
             size = folder.size(segment_name(number))
             if size is None:
                 continue
-            if totals is not None and number < totals.file:
-                self._facts[number] = FileFacts(bytes=size)
-                self._unread.add(number)
-            else:
+            if totals is None or number >= totals.file:
                 self._facts[number], recent[number] = file_facts(folder, number)
-                self._facts[number].bytes = size
+            elif number in totals.files:
+                self._facts[number] = totals.files[number]
+            else:
+                self._facts[number] = FileFacts()
+                self._unread.add(number)
+            self._facts[number].bytes = size
         found = recover(known, recent)
         given = self._numbers.value
         self._reserved = max(given[0] if given else 0, found.last, highest_acknowledged(folder))
         if totals is None and found.last == 0:  # a new one, or one whose files were removed: nothing is known of those
             found.settled = self._reserved
-        wall_ns = max([known.wall_ns, *(f.wall_ns for f in self._facts.values())])
-        self._clock = LogClock(clock, found.log_ns, wall_ns)
+        self._clock = LogClock(clock, found.log_ns, found.wall_ns)
         self._opened_ns = self._clock.read()
         self._totals_due = False
         self._lost, self._written, self._dropped = found.lost, found.written, known.dropped
         self._pending: set[int] = set()
         self._gaps: list[Gap] = []  # lost, and not written yet
-        self._encoder = _encoder()
-        self._last, self._size, self._began_ns = found.last, 0, 0
-        self._file = max(numbers, default=0) + 1  # the one that is written, or will be next
+        self._last = found.last
+        self._file.number = max(numbers, default=0) + 1
         for first, last in missing(found.settled, self._reserved, found.beyond):
             self._lose(first, last, "crash")
         if given is None or given[0] < self._reserved:
@@ -212,8 +217,8 @@ class Spool:
     def _lose(self, first: int, last: int, reason: str) -> None:
         self._lost[reason] = self._lost.get(reason, 0) + last - first + 1
         for i, gap in enumerate(self._gaps):
-            if gap.reason == reason and gap.last + 1 == first:
-                self._gaps[i] = Gap(gap.first, last, reason)
+            if gap.last + 1 == first and (gap.reason == reason or len(self._gaps) >= MOST_GAPS):
+                self._gaps[i] = Gap(gap.first, last, gap.reason)
                 return
         self._gaps.append(Gap(first, last, reason))
 
@@ -222,60 +227,27 @@ class Spool:
         self._gaps.sort(key=lambda gap: gap.first)
         while self._gaps:
             gap = self._gaps.pop(0)
-            reason = self._write(self._encoder.encode_gap(gap_content(gap, self._agent, Mark(self._settled(), log_ns))))
+            reason = self._file.put_gap(gap_content(gap, self._agent, Mark(self._settled(), log_ns)), log_ns)
             if reason:
                 self._gaps.insert(0, gap)
                 return reason
             self._wrote(gap.first, gap.last, log_ns)
         return ""
 
-    def _write(self, content: bytes) -> str:
-        """At the end of the file, whole. The reason why not, or ''."""
-        try:
-            if self._fd < 0:
-                self._begin_file()
-            view = memoryview(content)
-            while view:
-                view = view[os.write(self._fd, view):]
-        except OSError as error:
-            self._cut()
-            return "disk_full" if error.errno in _FULL else "io_error"
-        self._size += len(content)
-        self._facts[self._file].bytes = self._size
-        return ""
-
-    def _begin_file(self) -> None:
-        """Never one that is there already. Raises OSError."""
-        self._file = max(self._file, *(number + 1 for number in self._folder.segments()), 1)
-        self._fd = self._folder.create(segment_name(self._file))
-        self._facts[self._file] = FileFacts()
-        self._size, self._began_ns = 0, self._clock.read()
-
-    def _cut(self) -> None:
-        """Takes what a write has left half done off the end; what follows defines again what was defined there."""
-        self._encoder.restart()
-        if self._fd < 0:
-            return
-        try:
-            os.ftruncate(self._fd, self._size)
-        except OSError:
-            self._finish()
-
     def _wrote(self, first: int, last: int, log_ns: int) -> None:
-        facts = self._facts[self._file]
-        facts.first = first if facts.first is None else min(first, facts.first)
-        facts.last = max(last, facts.last or 0)
-        facts.log_ns = log_ns
+        facts = self._facts.setdefault(self._file.number, FileFacts())
+        facts.bytes = self._file.size
+        facts.add(first, last, log_ns)
         self._last = max(self._last, last)
 
     def _end_file(self, log_ns: int) -> None:
         """When it is full. A file has all numbers from its first to its last: one that nobody settled while a whole
         file was written is forgotten."""
-        full = self._size >= self._segment_bytes
-        if self._fd < 0 or not (full or log_ns - self._began_ns >= SEGMENT_NS):
+        full = self._file.size >= self._segment_bytes
+        if not self._file.open or not (full or log_ns - self._file.began_ns >= SEGMENT_NS):
             return
         if self._settled() < self._last:
-            if self._size < 2 * self._segment_bytes and not log_ns - self._began_ns >= 2 * SEGMENT_NS:
+            if self._file.size < 2 * self._segment_bytes and not log_ns - self._file.began_ns >= 2 * SEGMENT_NS:
                 return
             forgotten = sorted(number for number in self._pending if number < self._last)
             self._pending.difference_update(forgotten)
@@ -283,31 +255,15 @@ class Spool:
                 self._lose(number, number, "forgotten")
             if self._write_gaps(log_ns):
                 return
-        self._finish()
+        self._file.end()
         self._prune(log_ns)
         self._write_totals(log_ns)
-
-    def _finish(self) -> None:
-        """Closes the file, on the disk."""
-        fd, self._fd = self._fd, -1
-        if fd < 0:
-            return
-        try:
-            os.fdatasync(fd)
-            self._folder.sync()
-        except OSError:
-            pass  # what the disk has lost will be found damaged
-        finally:
-            os.close(fd)
-        self._encoder = _encoder()
-        self._size = 0
-        self._file += 1
 
     def _prune(self, log_ns: int) -> int:
         dropped = 0
         total = sum(facts.bytes for facts in self._facts.values())
         for number in sorted(self._facts):
-            if number == self._file and self._fd >= 0:
+            if number == self._file.number and self._file.open:
                 break
             too_many = total > self._most_bytes or len(self._facts) > MOST_FILES
             facts = self._known(number)
@@ -343,25 +299,25 @@ class Spool:
             return
         try:
             write_totals(self._folder, Totals(
-                settled=self._settled(), file=self._file, written=self._written, dropped=self._dropped,
-                lost=self._lost, log_ns=log_ns, wall_ns=self._clock.wall_ns))
+                settled=self._settled(), file=self._file.number, written=self._written, dropped=self._dropped,
+                lost=self._lost, log_ns=log_ns, wall_ns=self._clock.wall_ns, files=self._ended()))
         except OSError:
             return
         self._totals_due = False
 
+    def _ended(self) -> dict[int, FileFacts]:
+        return {number: facts for number, facts in self._facts.items()
+                if number not in self._unread and not (number == self._file.number and self._file.open)}
+
     def _abandon(self) -> None:
-        for name in ("_fd", "_numbers_fd", "_lock_fd"):
+        self._file.abandon()
+        for name in ("_numbers_fd", "_lock_fd"):
             fd = getattr(self, name)
             setattr(self, name, -1)
             if fd >= 0:
                 os.close(fd)
         self._closed = True
         self._folder.close()
-
-
-def _encoder() -> SegmentEncoder:
-    """A file is one segment, if its summaries' names allow."""
-    return SegmentEncoder(1 << 62, 1 << 62)
 
 
 def _take_lock(folder: Folder) -> int:

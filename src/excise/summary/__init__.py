@@ -5,7 +5,7 @@ format is docs/wire-format.md.
 """
 
 from excise.summary._compact import compact
-from excise.summary._merge import merge
+from excise.summary._merge import Merger, merge
 from excise.summary._names import ALL_STATES, CLASS_NAMES, class_name, stage_of
 from excise.summary._parts import (
     Cell,
@@ -29,8 +29,8 @@ from excise.summary.segment import SegmentEncoder, encode_segment, fit
 from excise.summary.writer import SummaryWriter
 
 __all__ = [
-    "ALL_STATES", "CLASS_NAMES", "Cell", "CellKey", "Helper", "HelperKey", "Histogram", "LengthKey", "Program",
-    "SegmentEncoder", "Source", "Span", "StackKey", "StackTime", "Summary", "SummaryBuilder", "SummaryError",
-    "SummaryFile", "SummaryWriter", "TaxError", "bucket_of", "class_name", "compact", "decode_segments",
-    "encode_segment", "fit", "is_summaries", "merge", "read_summaries", "stage_of",
+    "ALL_STATES", "CLASS_NAMES", "Cell", "CellKey", "Helper", "HelperKey", "Histogram", "LengthKey", "Merger",
+    "Program", "SegmentEncoder", "Source", "Span", "StackKey", "StackTime", "Summary", "SummaryBuilder",
+    "SummaryError", "SummaryFile", "SummaryWriter", "TaxError", "bucket_of", "class_name", "compact",
+    "decode_segments", "encode_segment", "fit", "is_summaries", "merge", "read_summaries", "stage_of",
 ]
