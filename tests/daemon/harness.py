@@ -168,9 +168,11 @@ class AgentRun:
         """Raises ControlError."""
         return call(self.socket, "status", timeout_s=DEADLINE_S)
 
-    def until(self, done: Callable[[dict[str, Any]], object], what: str = "") -> dict[str, Any]:
+    def until(
+        self, done: Callable[[dict[str, Any]], object], what: str = "", within_s: float = DEADLINE_S
+    ) -> dict[str, Any]:
         """The first state that satisfies it."""
-        deadline = time.monotonic() + DEADLINE_S
+        deadline = time.monotonic() + within_s
         state: dict[str, Any] | None = None
         while time.monotonic() < deadline:
             assert self.alive(), self.logged()
@@ -182,7 +184,7 @@ class AgentRun:
                 if done(state):
                     return state
             time.sleep(0.05)
-        raise AssertionError(f"not within {DEADLINE_S:.0f} s: {what}\n{state}\n{self.logged()}")
+        raise AssertionError(f"not within {within_s:.0f} s: {what}\n{state}\n{self.logged()}")
 
     def logged(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""

@@ -22,7 +22,7 @@ LATE_S: Final = 0.3
 
 
 class ForwardReceiver:
-    """`mood()`: for each message "take", one of FAULTS, or "silent" (no answer, the connection stays)."""
+    """`mood()`: for each message "take", one of FAULTS, or "silent" (no answer as long as the mood lasts)."""
 
     def __init__(self, mood: Callable[[], str] = lambda: TAKE) -> None:
         self.mood = mood
@@ -37,8 +37,12 @@ class ForwardReceiver:
 
     @property
     def config(self) -> str:
+        return self.configured("receiver")
+
+    def configured(self, name: str, timeout: str = "2s") -> str:
+        """As a sink of that name."""
         port = self._socket.getsockname()[1]
-        return f'[[forward]]\nname = "receiver"\naddress = "127.0.0.1:{port}"\ntimeout = "2s"\n'
+        return f'[[forward]]\nname = "{name}"\naddress = "127.0.0.1:{port}"\ntimeout = "{timeout}"\n'
 
     def lost(self) -> set[tuple[str, int]]:
         """Numbers that it was told are lost."""
@@ -99,8 +103,10 @@ class ForwardReceiver:
             return True
         if random.random() < 0.5:  # it has them, and could not say so
             self._take(entries)
-        if mood == "silent":
-            return True
+        while mood == "silent" and not self._stopping.wait(0.05):
+            mood = self.mood()
+        if mood in (TAKE, "late"):
+            return False  # too late for this one
         if mood == "reset":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         elif mood != "close":
