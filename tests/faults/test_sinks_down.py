@@ -109,3 +109,27 @@ def fill(path: Path) -> None:
                     pass
             except OSError:
                 continue
+
+
+@pytest.mark.bpf
+def test_an_agent_that_starts_on_a_full_disk_watches_and_counts(tmp_path: Path, small_disk: Path) -> None:
+    with (
+        ForwardReceiver() as receiver,
+        AgentRun(tmp_path, receiver.config, targets=["one"], state=small_disk / "state") as run,
+    ):
+        run.state_dir.mkdir(mode=0o700)
+        run.start()
+        run.until(watches("one", windows=2))
+        fill(small_disk / "ballast")
+        run.kill()
+        run.start()
+        state = run.until(watches("one", windows=3))
+        assert state["spool"]["lost"].get("crash", 0) >= 1
+        (small_disk / "ballast").unlink()
+        written = run.status()["spool"]["written"]
+        run.until(lambda s: s["spool"]["written"] >= written + 2, "it writes again")
+        run.until(lambda s: s["sinks"][0]["lag"] == 0, "the sink has caught up")
+        run.stop()
+        items = run.items()
+        assert numbers(items) == list(range(1, len(numbers(items)) + 1))
+        assert set(lost(items)) <= {"disk_full", "crash", "unused"}
