@@ -9,7 +9,7 @@ import pytest
 
 from daemon.harness import AgentRun
 
-LOOKS = 5  # at the host's processes, one a second or less often
+LOOKS = 3  # at the host's processes, one a second or less often
 MOST_WAKEUPS_A_LOOK = 4
 
 

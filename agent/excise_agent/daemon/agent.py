@@ -94,7 +94,10 @@ class Agent:
     def close(self) -> None:
         """Ends the last windows, writes them, and leaves nothing in the kernel."""
         self._notifier.stopping()
-        self.watching.stop("agent stopped")
+        try:
+            self.watching.stop("agent stopped")
+        except (LoadError, OSError) as error:
+            _log.error("the last windows are cut short: %s", error)
         self.outbox.close()
         self.control.close()
         self.shipping.close()
