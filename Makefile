@@ -7,6 +7,9 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # bcc for Python; what a virtual environment needs; a compiler and libc headers, with which the tests build targets.
 APT    := python3-bpfcc python3-venv g++ libc6-dev linux-libc-dev
+# What builds the package, and the machine on which the tests install it.
+APT_DEB  := debhelper python3-venv
+APT_TEST := $(APT_DEB) lintian debootstrap systemd-container
 # Servers that tests talk to. Unpacked and not installed: their packages would start them on this host's ports.
 SERVERS := prometheus
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -15,10 +18,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help venv apt servers demo test lint bench soak faults clean
+.PHONY: help venv apt apt-deb apt-test servers demo test test-systemd lint deb bench soak faults clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## distribution packages, virtual environment, excise itself (editable)
 
@@ -28,16 +31,21 @@ $(STAMP): pyproject.toml Makefile | apt
 	@$(BIN)/pip install --quiet --editable '.[demo]' --group dev
 	@touch $@
 
-apt:
-	@command -v dpkg-query >/dev/null || { echo 'make: not a Debian: install bcc for Python yourself' \
-	    '(dnf install python3-bcc gcc-c++)' >&2; exit 0; }; \
-	missing=$$(for p in $(APT); do \
-	    dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q ' installed$$' || echo $$p; done); \
-	[ -z "$$missing" ] || { \
-	    log=$$(mktemp); echo "make: installing" $$missing; \
-	    { $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive \
-	        apt-get install -qq -y --no-install-recommends $$missing; } >"$$log" 2>&1 \
-	    || { cat "$$log" >&2; rm -f "$$log"; exit 1; }; rm -f "$$log"; }
+apt: ; $(call install,$(APT))
+apt-deb: ; $(call install,$(APT_DEB))
+apt-test: ; $(call install,$(APT_TEST))
+
+define install
+@command -v dpkg-query >/dev/null || { echo 'make: not a Debian: install bcc for Python yourself' \
+    '(dnf install python3-bcc gcc-c++)' >&2; exit 0; }; \
+missing=$$(for p in $(1); do \
+    dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q ' installed$$' || echo $$p; done); \
+[ -z "$$missing" ] || { \
+    log=$$(mktemp); echo "make: installing" $$missing; \
+    { $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -qq -y --no-install-recommends $$missing; } >"$$log" 2>&1 \
+    || { cat "$$log" >&2; rm -f "$$log"; exit 1; }; rm -f "$$log"; }
+endef
 
 servers: $(SERVERS:%=$(VENV)/servers/%.unpacked) ## servers that tests talk to, unpacked into the virtual environment
 
@@ -53,8 +61,14 @@ $(VENV)/servers/%.unpacked: | $(STAMP)
 demo: $(STAMP) ## profile a small inference server for 10 s; writes excise-demo.html
 	@$(BIN)/python packaging/demo/demo.py
 
-test: lint servers ## everything: ruff, mypy, pytest
+test: lint apt-test servers ## everything: ruff, mypy, pytest
 	@$(BIN)/python -m pytest -q
+
+test-systemd: $(STAMP) apt-test ## the package alone: built, installed and purged on a Debian of its own, under systemd
+	@$(BIN)/python -m pytest -q tests/systemd
+
+deb: apt-deb ## dist/excise_VERSION_amd64.deb
+	@packaging/deb/build.sh
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check .

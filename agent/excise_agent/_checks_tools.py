@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Final
 
 from excise_agent._check import Check
 from excise_agent._doors import Doors
+from excise_agent.paths import cache_path
 
 _LIBRARY_DIRS: Final = (
     "/usr/lib/x86_64-linux-gnu",
@@ -79,15 +79,8 @@ def _version(folder: Path) -> str:
     return match.group(1) if match else "(version unknown)"
 
 
-def _cache_dir(doors: Doors) -> Path:
-    """As paths.cache_dir() has it, without making it."""
-    if doors.uid == 0:
-        return Path(os.environ.get("CACHE_DIRECTORY", "/var/cache/excise").split(":")[0])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "excise"
-
-
 def _cached_probes(doors: Doors) -> list[str]:
-    return doors.glob(str(_cache_dir(doors)), "probes-*.msgpack")
+    return doors.glob(str(cache_path(doors.uid)), "probes-*.msgpack")
 
 
 def _shown(path: Path) -> str:
@@ -96,7 +89,7 @@ def _shown(path: Path) -> str:
 
 
 def _probe_cache(doors: Doors) -> Check:
-    folder, cached = _cache_dir(doors), _cached_probes(doors)
+    folder, cached = cache_path(doors.uid), _cached_probes(doors)
     if not doors.writable(folder):
         return Check(
             "probe_cache",
@@ -112,7 +105,7 @@ def _probe_cache(doors: Doors) -> Check:
 
 def _numba_cache(doors: Doors) -> Check:
     """Compiled kernels lie beside the probes: the cache is pickle, so no folder of the caller's choice is taken."""
-    folder = _cache_dir(doors)
+    folder = cache_path(doors.uid)
     if not doors.writable(folder):
         return Check(
             "numba_cache",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from excise_agent import bpf
+from excise_agent.kernel_names import KernelNames
 
 _RETURN_0: Final = bytes.fromhex("b700000000000000 9500000000000000")  # r0 = 0; exit
 _PERF_HARDWARE_CYCLES: Final = (0, 0)
@@ -109,6 +110,14 @@ class Doors:
 
     def try_timer(self) -> str:
         return self._try_program(bpf.PROG_PERF_EVENT, lambda fd: bpf.open_cpu_clock(0, 10_000_000, fd))
+
+    def try_kernel_names(self) -> str:
+        """Whether the kernel names its own functions where kallsyms hides them."""
+        try:
+            KernelNames().close()
+        except OSError as error:
+            return _why(error)
+        return ""
 
     def try_cycles(self) -> str:
         """A hardware counter on ourselves, user mode only."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from excise.cli import EXIT_PERMISSION, EXIT_USAGE, CliError
+from excise.cli import EXIT_NO, EXIT_PERMISSION, EXIT_USAGE, CliError
 from excise.spool import SpoolError
 from excise.stages import RulesError
 from excise_agent.config import Config, ConfigError, load_config
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 def run_agent(config_file: Path | None, overrides: Mapping[str, str]) -> None:
-    """Until it is told to stop. Raises CliError."""
+    """Until it is told to stop. Raises CliError: usage, what another start does not change; no, what it may."""
     environ = dict(os.environ)
     notifier = Notifier(os.environ)
 
@@ -35,10 +35,12 @@ def run_agent(config_file: Path | None, overrides: Mapping[str, str]) -> None:
         agent = Agent(config, load, notifier, journal)
     except PermissionError as error:
         raise CliError(f"{error.filename or 'the kernel'}: {error.strerror}: run as root", EXIT_PERMISSION) from error
-    except (ConfigError, RulesError, SpoolError, SocketError, ListenError, LoadError) as error:
+    except (ConfigError, RulesError) as error:
         raise CliError(str(error), EXIT_USAGE) from error
+    except (SpoolError, SocketError, ListenError, LoadError) as error:  # may be otherwise the next time
+        raise CliError(str(error), EXIT_NO) from error
     except OSError as error:
-        raise CliError(f"the agent cannot start: {error}", EXIT_USAGE) from error
+        raise CliError(f"the agent cannot start: {error}", EXIT_NO) from error
     try:
         agent.run()
     finally:

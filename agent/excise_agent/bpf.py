@@ -19,13 +19,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _SYS_PERF_EVENT_OPEN, _SYS_BPF = 298, 321
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _PROG_LOAD = 0, 1, 2, 3, 5
-_RAW_TRACEPOINT_OPEN, _MAP_LOOKUP_BATCH = 17, 24
+_PROG_TEST_RUN, _RAW_TRACEPOINT_OPEN, _MAP_FREEZE, _MAP_LOOKUP_BATCH = 10, 17, 22, 24
 _OBJ_NAME_LEN = 16
 _BATCH_SLACK = 1024  # a batch ends with whole buckets, and entries may come while it reads; without room: ENOSPC
 
-PROG_PERF_EVENT, PROG_RAW_TRACEPOINT, PROG_TRACING = 7, 17, 26
+PROG_PERF_EVENT, PROG_RAW_TRACEPOINT, PROG_TRACING, PROG_SYSCALL = 7, 17, 26, 31
 _TRACE_RAW_TP = 23  # expected_attach_type of a raw tracepoint with types
-MAP_PERCPU_ARRAY, MAP_LRU_HASH, MAP_RINGBUF = 6, 9, 27
+MAP_ARRAY, MAP_PERCPU_ARRAY, MAP_LRU_HASH, MAP_RINGBUF = 2, 6, 9, 27
 BPF_ANY, BPF_NOEXIST = 0, 1
 
 _PERF_IOC_ENABLE, _PERF_IOC_DISABLE = 0x2400, 0x2401
@@ -100,6 +100,12 @@ class Map:
         """False if there was no such key."""
         return self._elem(_MAP_DELETE, key, 0)
 
+    def freeze(self) -> None:
+        """Its values are constants from now on: a program may take one as a format."""
+        attr = bytearray(4)
+        struct.pack_into("<I", attr, 0, self.fd)
+        _bpf(_MAP_FREEZE, attr, f"freezing map {self.name}")
+
     def dump(self, dtype: np.dtype[np.void]) -> tuple[NDArray[np.uint32], NDArray[np.void]]:
         """All (u32 key, value) pairs of a hash, by BPF_MAP_LOOKUP_BATCH: keys (n,), values (n,) of `dtype`."""
         room = self.max_entries + _BATCH_SLACK
@@ -127,7 +133,9 @@ class Map:
         os.close(self.fd)
 
 
-def load_program(name: str, kind: int, code: bytes, type_id: int = 0, log_level: int = 0) -> int:
+def load_program(
+    name: str, kind: int, code: bytes, type_id: int = 0, log_level: int = 0, *, flags: int = 0
+) -> int:
     """BPF_PROG_LOAD, licence GPL. Returns the descriptor.
 
     `type_id`, for PROG_TRACING: the kernel type (BTF id) of the tracepoint that it will hang on.
@@ -141,6 +149,7 @@ def load_program(name: str, kind: int, code: bytes, type_id: int = 0, log_level:
     struct.pack_into("<IIQQIIQ", attr, 0, kind, len(code) // 8, ctypes.addressof(instructions),
                      ctypes.addressof(licence), log_level, len(log) if log_level else 0,
                      ctypes.addressof(log) if log_level else 0)
+    struct.pack_into("<I", attr, 44, flags)
     struct.pack_into("16s", attr, 48, name.encode()[: _OBJ_NAME_LEN - 1])
     if type_id:
         struct.pack_into("<I", attr, 68, _TRACE_RAW_TP)
@@ -149,11 +158,20 @@ def load_program(name: str, kind: int, code: bytes, type_id: int = 0, log_level:
         return _bpf(_PROG_LOAD, attr, f"loading program {name}")
     except BpfError as err:
         if not log_level and err.errno in (errno.EINVAL, errno.EACCES, errno.E2BIG):
-            return load_program(name, kind, code, type_id, log_level=1)
+            return load_program(name, kind, code, type_id, log_level=1, flags=flags)
         if log_level:
             tail = log.value.decode("utf-8", "replace")[-2000:]
             raise BpfError(err.errno, f"{err.strerror}\n{tail}") from err
         raise
+
+
+def run_program(fd: int, context: bytes) -> None:
+    """Runs a program of kind PROG_SYSCALL once, here and now. Raises BpfError."""
+    buffer = ctypes.create_string_buffer(context, len(context))
+    attr = bytearray(80)
+    struct.pack_into("<I", attr, 0, fd)
+    struct.pack_into("<IIQ", attr, 40, len(context), 0, ctypes.addressof(buffer))
+    _bpf(_PROG_TEST_RUN, attr, "running a program")
 
 
 def attach_raw_tracepoint(tracepoint: str, prog_fd: int, typed: bool = False) -> int:

@@ -1,7 +1,9 @@
-"""Code addresses of the kernel, named from /proc/kallsyms."""
+"""Code addresses of the kernel, named from /proc/kallsyms, or by the kernel itself where that hides them."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from excise.frames import Frame
+from excise_agent.kernel_names import KernelNames
 
 MAX_BYTES: Final = 64 << 20      # a distribution kernel with all modules has 12 MB
 MAX_GAP: Final = 1 << 20         # how far the last function of a block reaches; there are no sizes
@@ -21,11 +24,16 @@ _TEXT[np.frombuffer(b"tTwW", np.uint8)] = True
 
 
 class KernelSymbols:
-    """Reads the file when first asked. Addresses all zero (kptr_restrict, no CAP_SYSLOG): every name is
-    ""."""
+    """Reads the file when first asked. Addresses all zero (kptr_restrict, no CAP_SYSLOG): the kernel prints each that
+    is asked for. Where it may not either, every name is ""."""
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
+    def __init__(
+        self, proc: Path = Path("/proc"), printer: Callable[[], KernelNames] | None = KernelNames
+    ) -> None:
+        """`printer` raises OSError where there is none."""
         self._path = proc / "kallsyms"
+        self._make_printer = printer
+        self._printer: KernelNames | None = None
         self._loaded = False
         self._addrs: NDArray[np.uint64] = np.empty(0, np.uint64)
         self._names = b""                                         # "name\n" or "name\t[module]\n", by address
@@ -35,13 +43,15 @@ class KernelSymbols:
     def available(self) -> bool:
         """Whether addresses can be named on this host."""
         self.load()
-        return len(self._addrs) > 0
+        return len(self._addrs) > 0 or self._printer is not None
 
     def resolve(self, addr: int) -> Frame:
         """A module's function is named "function [module]"."""
         self.load()
         if not LOWEST <= addr < 1 << 64:
             return _UNKNOWN
+        if self._printer is not None:
+            return Frame("kernel", "", self._printer.name(addr))
         at = int(self._addrs.searchsorted(np.uint64(addr), side="right")) - 1
         if at < 0 or addr - int(self._addrs[at]) > MAX_GAP:
             return _UNKNOWN
@@ -59,8 +69,17 @@ class KernelSymbols:
             with self._path.open("rb") as file:
                 raw = file.read(MAX_BYTES)
         except OSError:
-            return
+            raw = b""
         self._addrs, self._names, self._starts = parse_kallsyms(raw)
+        if not len(self._addrs) and self._make_printer is not None:
+            with contextlib.suppress(OSError):
+                self._printer = self._make_printer()
+
+    def close(self) -> None:
+        """May be called twice."""
+        if self._printer is not None:
+            self._printer.close()
+            self._printer = None
 
 
 def parse_kallsyms(raw: bytes) -> tuple[NDArray[np.uint64], bytes, NDArray[np.uint32]]:

@@ -103,7 +103,9 @@ def _cache_key(defines: dict[str, int]) -> str:
 
 
 def _compile(defines: dict[str, int]) -> bytes:
-    command = [sys.executable, "-m", "excise_agent._compile", *(f"{k}={v}" for k, v in defines.items())]
+    # never from the current folder, which -m would put first: it may be anyone's
+    isolation = "-I" if sys.flags.isolated else "-P"
+    command = [sys.executable, isolation, "-m", "excise_agent._compile", *(f"{k}={v}" for k, v in defines.items())]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMPILE_TIMEOUT_S, check=False

@@ -111,6 +111,7 @@ class Namer:
 
     def close(self) -> None:
         self._native.close()
+        self._kernel.close()
 
     def _stack_ids(self, rows: NDArray[np.void]) -> NDArray[np.uint32]:
         starts = self._starts(rows)

@@ -60,6 +60,9 @@ class FakeDoors(Doors):
     def try_timer(self) -> str:
         return self.refused.get("timer", "")
 
+    def try_kernel_names(self) -> str:
+        return self.refused.get("kernel_names", "")
+
     def try_cycles(self) -> str:
         return self.refused.get("hardware_counters", "")
 
@@ -154,7 +157,7 @@ def test_nothing_works_without_reading_a_target(host: Host) -> None:
     ("sys/kernel/tracing/events/x", "tracefs", "missing"),
     ("usr/lib/x86_64-linux-gnu/libbcc.so.0", "compiler", "missing"),
     ("proc/self/mountinfo", "cgroup", "missing"),
-    ("proc/kallsyms", "kernel_symbols", "degraded"),
+    ("proc/kallsyms", "kernel_symbols", "ok"),
     ("proc/sys/kernel/perf_event_paranoid", "perf_events", "missing"),
     ("sys/kernel/security/lockdown", "lockdown", "ok"),
 ])
@@ -174,7 +177,8 @@ def test_every_complaint_says_what_is_lost_and_how_to_get_it(host: Host) -> None
     host.write("proc/self/status", "CapEff:\t0000000000000000\n")
     host.pid_namespace("pid:[4026532999]")
     caps = host.ask(uid=1000, refused=dict.fromkeys(
-        ("bpf", "ring_buffer", "raw_tracepoints", "timer", "hardware_counters", "target", "nvidia"), EPERM),
+        ("bpf", "ring_buffer", "raw_tracepoints", "timer", "hardware_counters", "target", "nvidia",
+         "kernel_names"), EPERM),
         cache=False, py_spy="", kernel="5.10.0", arch="aarch64")
     complaints = [c for c in caps.checks if c.status != "ok"]
     assert len(complaints) > 15
@@ -184,8 +188,8 @@ def test_every_complaint_says_what_is_lost_and_how_to_get_it(host: Host) -> None
 def test_single_capabilities_are_named_with_what_they_give(host: Host) -> None:
     host.write("proc/self/status", f"CapEff:\t{1 << 39 | 1 << 38 | 1 << 19:016x}\n")
     row = host.ask(uid=1000)["capabilities"]
-    assert row.found == "uid 1000, without CAP_SYSLOG CAP_DAC_READ_SEARCH CAP_CHECKPOINT_RESTORE"
-    assert "CAP_SYSLOG: names of kernel functions" in row.lost
+    assert row.found == "uid 1000, without CAP_DAC_READ_SEARCH CAP_CHECKPOINT_RESTORE"
+    assert "CAP_CHECKPOINT_RESTORE: names in deleted and replaced libraries" in row.lost
     host.write("proc/self/status", f"CapEff:\t{1 << 21 | 1 << 19 | 1 << 2:016x}\n")
     assert host.ask(uid=0)["capabilities"].status == "ok"
 
@@ -206,7 +210,15 @@ def test_lockdown_that_forbids_reading_is_a_blocker(host: Host) -> None:
 
 def test_hidden_kernel_addresses_are_told_from_an_absent_file(host: Host) -> None:
     host.write("proc/kallsyms", "0000000000000000 T _text\n0000000000000000 T do_work\n")
-    assert host.ask()["kernel_symbols"].found == "addresses are hidden, kptr_restrict 1"
+    refused = {"kernel_names": EPERM}
+    assert host.ask(refused=refused)["kernel_symbols"].found == "addresses are hidden, kptr_restrict 1"
+    host.remove("proc/kallsyms")
+    assert host.ask(refused=refused)["kernel_symbols"].found == "no /proc/kallsyms"
+
+
+def test_hidden_kernel_addresses_do_no_harm_where_the_kernel_prints_them(host: Host) -> None:
+    host.write("proc/kallsyms", "0000000000000000 T _text\n0000000000000000 T do_work\n")
+    assert host.ask()["kernel_symbols"].status == "ok"
 
 
 def test_other_package_called_bcc_is_not_taken_for_the_compiler(host: Host) -> None:

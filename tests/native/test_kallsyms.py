@@ -22,7 +22,7 @@ ffffffff81000300 w weak
 
 def symbols(tmp_path: Path, raw: bytes) -> KernelSymbols:
     (tmp_path / "kallsyms").write_bytes(raw)
-    return KernelSymbols(tmp_path)
+    return KernelSymbols(tmp_path, printer=None)
 
 
 @pytest.mark.parametrize(("addr", "name"), [
@@ -50,11 +50,11 @@ def test_hidden_addresses_give_no_names(tmp_path: Path) -> None:
 
 
 def test_absent_file_gives_no_names(tmp_path: Path) -> None:
-    assert KernelSymbols(tmp_path / "none").resolve(0xFFFFFFFF81000041).name == ""
+    assert KernelSymbols(tmp_path / "none", printer=None).resolve(0xFFFFFFFF81000041).name == ""
 
 
 def test_file_is_read_when_first_needed(tmp_path: Path) -> None:
-    kernel = KernelSymbols(tmp_path)
+    kernel = KernelSymbols(tmp_path, printer=None)
     (tmp_path / "kallsyms").write_bytes(RAW)
     assert kernel.available
 
