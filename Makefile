@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help venv apt apt-deb apt-test servers demo test test-systemd lint deb bench soak clean
+.PHONY: help venv apt apt-deb apt-test servers demo test test-systemd lint deb bench soak faults clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +109,10 @@ $(VENV)/.forward-peer: tests/sinks/forward_peer.py | $(STAMP)
 
 soak: $(STAMP) ## an hour of 10 000 short-lived children: does the agent stay as it is?
 	@$(BIN)/python tests/soak/soak.py --children 10000 --over 3600 --steps 12
+
+faults: $(STAMP) ## 50 kills of the agent, 200 targets a minute, ...: half an hour
+	@EXCISE_FAULTS=full $(BIN)/python -m pytest -q -s tests/faults
+	@$(BIN)/python tests/bench/agent_idle.py
 
 clean: ## remove the virtual environment, caches and build outputs
 	@rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis excise-demo.html

@@ -18,7 +18,8 @@ _SPANS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 def is_well(state: Mapping[str, Any]) -> bool:
     """Whether nothing needs somebody: the probes go on where they are wanted, and every sink takes what it gets."""
-    return not state["probes"]["trouble"] and not any(s["failures"] for s in state["sinks"])
+    trouble = state["probes"]["trouble"] or state["agent"]["config_trouble"]
+    return not trouble and not any(s["failures"] for s in state["sinks"])
 
 
 def render_status(state: Mapping[str, Any], console: Console) -> None:
@@ -40,8 +41,9 @@ def render_status(state: Mapping[str, Any], console: Console) -> None:
         console.print(_sinks(state["sinks"]))
     where = f"http://{state['metrics']}/metrics" if state["metrics"] else "not served ([prometheus] enabled = false)"
     _say(console, f"metrics: {where}")
-    if probes["trouble"]:
-        console.print(Text.assemble(("trouble:", "red"), f" {printable(probes['trouble'])}"))
+    for trouble in (agent["config_trouble"], probes["trouble"]):
+        if trouble:
+            console.print(Text.assemble(("trouble:", "red"), f" {printable(trouble)}"))
 
 
 def _say(console: Console, line: str) -> None:

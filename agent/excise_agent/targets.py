@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import struct
 import time
 from dataclasses import dataclass, replace
@@ -110,10 +111,12 @@ class Targets:
         self._kept.add(pid)
 
     def add_tree(self, root: int) -> list[int]:
-        """Watches `root` and its descendants, until a look at the tree finds nothing new. Those that are new here."""
+        """Watches `root` and its descendants, but not us, until a look at the tree finds nothing new. Those that are
+        new here."""
         added: list[int] = []
         while True:
             tree = [root, *(children_of(root) if self._children else ())]
+            tree = [pid for pid in tree if pid != os.getpid()]  # whoever watches may be of the tree
             new = [pid for pid in tree if pid not in self._watched]
             for pid in new:
                 self._add(pid, 0 if pid == root else read_parent(pid) or 0)

@@ -18,7 +18,7 @@ from excise_agent.config import Config, needs_restart
 from excise_agent.daemon.asked import Asked
 from excise_agent.daemon.observed import Observed
 from excise_agent.daemon.outbox import Outbox
-from excise_agent.daemon.shipping import Shipping
+from excise_agent.daemon.shipping import ListenError, Shipping
 from excise_agent.daemon.signals import Signals
 from excise_agent.daemon.state import metrics_status, read_state, status_line
 from excise_agent.daemon.watching import Settings, Watching
@@ -53,6 +53,7 @@ class Agent:
         self._retry_s, self._retry_at_s = 0.0, 0.0
         self.last_look_ns = 0  # wall clock
         self.trouble = ""  # why the probes are not on; "": they are, or nothing wants them
+        self.config_trouble = ""  # why the last reload was refused, or what of it does not run
         rules = Rules.load(config.stages)
         check_probes()
         state_dir = config.agent.state_dir
@@ -93,7 +94,10 @@ class Agent:
     def close(self) -> None:
         """Ends the last windows, writes them, and leaves nothing in the kernel."""
         self._notifier.stopping()
-        self.watching.stop("agent stopped")
+        try:
+            self.watching.stop("agent stopped")
+        except (LoadError, OSError) as error:
+            _log.error("the last windows are cut short: %s", error)
         self.outbox.close()
         self.control.close()
         self.shipping.close()
@@ -198,8 +202,10 @@ class Agent:
             new = self._reload()
             rules = Rules.load(new.stages)
         except ValueError as error:
-            _log.error("the configuration is not taken: %s", error)
+            self.config_trouble = f"the configuration is not taken: {error}"
+            _log.error("%s", self.config_trouble)
         else:
+            self.config_trouble = ""
             old, self.config = self.config, new
             self._apply(old, new, rules)
             _log.info("the configuration was read again")
@@ -210,7 +216,11 @@ class Agent:
             _log.warning("%s: takes effect when the service is restarted", key)
         set_level(new.log.level)
         self.spool.limit(new.history.most_bytes, new.history.keep_s)
-        self.shipping.follow(new)
+        try:
+            self.shipping.follow(new)
+        except ListenError as error:
+            self.config_trouble = str(error)
+            _log.error("%s", error)
         try:
             self.watching.change(_settings(new, rules))
         except (LoadError, OSError) as error:

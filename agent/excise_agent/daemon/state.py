@@ -34,6 +34,7 @@ def read_state(agent: Agent) -> dict[str, Any]:
             "since_wall_ns": agent.started_ns,
             "cpu_ns": own_cpu_ns(),
             "rss_bytes": read_rss_bytes(os.getpid()),
+            "config_trouble": agent.config_trouble or None,
         },
         "probes": {
             "attached": watch is not None,
@@ -107,6 +108,7 @@ def cost_ratio(state: Mapping[str, Any]) -> float | None:
 def status_line(state: Mapping[str, Any]) -> str:
     """One line for systemctl."""
     workloads, spool = state["workloads"], state["spool"]
+    config_trouble = state["agent"]["config_trouble"]
     if state["probes"]["trouble"]:
         words = [f"probes off: {state['probes']['trouble']}"]
     elif not workloads:
@@ -116,6 +118,8 @@ def status_line(state: Mapping[str, Any]) -> str:
         words = [f"watching {_count(len(workloads), 'workload')} ({_count(processes, 'process', 'processes')})"]
         if (ratio := cost_ratio(state)) is not None:
             words.append(f"cost {ratio:.2%} of their CPU")
+    if config_trouble:
+        words.append(config_trouble)
     words.append(f"{spool['written']} windows kept")
     if lost := sum(spool["lost"].values()):
         words.append(f"{lost} lost")

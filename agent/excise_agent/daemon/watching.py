@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Final
 
 from excise.batch import Item
@@ -90,7 +90,12 @@ class Watching:
         found = self._those_with_room(found)
         if not found:
             return []
-        now_ns = self._reach([f.pid for f in found])
+        try:
+            now_ns = self._reach([f.pid for f in found])
+        except ProcessLookupError:  # it has just ended; whoever lives is asked for again with the next look
+            if self.watch is not None:
+                raise
+            return []
         new: list[Observed] = []
         for f in found:
             observed = self._observed.get(f.workload)
@@ -123,7 +128,7 @@ class Watching:
         self._taps.rate_hz, self._taps.budget_ratio = settings.rate_hz, settings.budget_ratio
         if self.watch is None or old == settings:
             return
-        same_rules = list(old.rules) == list(settings.rules)
+        same_rules = [astuple(r) for r in old.rules] == [astuple(r) for r in settings.rules]
         if (old.window_s, old.stacks) != (settings.window_s, settings.stacks) or not same_rules:
             self._renew()
         else:

@@ -255,6 +255,8 @@ class Table:
             del self.by_pid[known.pid]
             self._held.pop(known.pid, None)
             self._names.discard(str(known.pid))
+            if len(self._round) > 2 * len(self.by_pid) + ENROL:  # else one that has gone stays until its turn comes
+                self._round = deque(k for k in self._round if self.by_pid.get(k.pid) is k)
 
 
 def room_for_descriptors() -> int:
