@@ -15,6 +15,7 @@ DEFAULT_BUDGET_RATIO = 0.01  # of the target's CPU time
 
 _UNWALKED = 0.35  # what a switch costs that is not walked, of one that is: 0.7 of 2 us, Python 3.11, 18 frames
 _FULL_SWITCH_NS = 2500  # of a watched switch with its wakings, before any was measured
+_PHASES_CORES = 0.002  # of our process, for the phases themselves: 20 threads, a phase a second
 _FIXED_AGENT_CORES = 0.005  # until it is measured: demo server, 2 cores of an AMD EPYC
 _AGENT_MEAN_S = 8.0  # what the agent costs is judged over so long: it names what it sees for the first time
 _MARGIN = 0.93  # of the budget is aimed at: what is measured is noisy
@@ -129,6 +130,7 @@ class Governor:
             costs = [
                 switches_hz * _FULL_SWITCH_NS / 1e9 * _switch_factor(step)
                 + samples_hz * sample_cost_ns / 1e9 * step.rate_ratio
+                + _phases_cores(step)
                 for step in LADDER
             ]
             self.at = _first_affordable(costs, allowed, budget)
@@ -187,7 +189,7 @@ class Governor:
         here, there = self.step, LADDER[index]
         switching = spent.switch_ns * _switch_factor(there) / _switch_factor(here)
         sampling = spent.sample_ns * there.rate_ratio / here.rate_ratio
-        return (switching + sampling) / spent.wall_ns
+        return (switching + sampling) / spent.wall_ns + _phases_cores(there) - _phases_cores(here)
 
     def _was_dear(self, index: int, allowed: float) -> bool:
         """Whether this step cost more than is allowed when it was last taken, a moment ago."""
@@ -199,6 +201,11 @@ def _first_affordable(costs: list[float], allowed: float, budget: float) -> int:
     """Of the costs of steps; no lower than helps: what is still saved must be worth what is not seen then."""
     least = min(costs) + _NOT_WORTH * budget
     return next(i for i, cost in enumerate(costs) if cost <= max(allowed, least))
+
+
+def _phases_cores(step: Step) -> float:
+    """What going on and off costs our process: with a target that does little, more than it saves."""
+    return _PHASES_CORES if step.duty_ratio < 1 else 0.0
 
 
 def _switch_factor(step: Step) -> float:

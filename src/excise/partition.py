@@ -19,6 +19,7 @@ from excise.names import KERNEL_STATES
 
 RUNNING: Final = KERNEL_STATES.index("running")
 _SHARED: Final = ("agent_ns", "bpf_ns", "tick_ns")
+_CLOCK_NS: Final = 5_000_000  # so far may the wall clock have moved since the header
 _PATIENCE: Final = 2  # windows without a thread, until a process is taken to be gone: a new one has none in its first
 
 
@@ -43,6 +44,11 @@ class Part:
     def hold(self, cost: Cost | None, totals: Totals) -> None:
         """To be given with the next totals, as one window."""
         self._held.append((cost, totals))
+
+    @property
+    def since_ns(self) -> int | None:
+        """When what is held begins; None: nothing is."""
+        return self._held[0][1].start_ns if self._held else None
 
     def give(self) -> None:
         """What is held, as the end of one window."""
@@ -74,12 +80,13 @@ class Part:
 class Partition:
     """Feed it the items of a stream. Parts come and go where a window ends: `add` one right after its `Totals`.
 
-    `hold`: the totals that come now end a window of the stream, so that a part can begin there, and no window of the
-    parts that go on: these get them with the next ones. (Parts that overlap, `exclusive` False, get all as they come.)
+    `window_ns`: of the parts, at multiples of the wall clock. A window of the stream that ends before, because a part
+    begins there or the watch changes the way it looks, is no end for the parts that go on: they get its totals with the
+    next ones. (Parts that overlap, `exclusive` False, get all as they come.) 0: each ends with the stream's.
     """
 
-    def __init__(self) -> None:
-        self.hold = False
+    def __init__(self, window_ns: int = 0) -> None:
+        self._window_ns = window_ns
         self.header: Header | None = None
         self._parts: list[Part] = []
         self._frames: list[Frame] = []
@@ -209,6 +216,13 @@ class Partition:
             lengths["row"] = (np.cumsum(mask) - 1)[lengths["row"]]
             part.sink(Batch(item.start_ns, item.end_ns, item.slices[mask], losses, lengths))
 
+    def _is_over(self, since_ns: int | None, now_ns: int) -> bool:
+        """Whether a window of the wall clock has ended in between."""
+        if not self._window_ns or since_ns is None or self.header is None:
+            return True
+        offset = self.header.start_wall_ns - self.header.start_mono_ns + _CLOCK_NS
+        return (since_ns + offset) // self._window_ns != (now_ns + offset) // self._window_ns
+
     def _masks(self, pids: NDArray[np.uint32]) -> list[NDArray[np.bool_]]:
         """By part, which of these rows (n,) are its own."""
         found, which = np.unique(pids, return_inverse=True)
@@ -223,7 +237,7 @@ class Partition:
         for part, mask, cost in zip(self._parts, masks, costs, strict=True):
             if mask.any():  # else it has ended, or has not begun
                 part.hold(cost, Totals(item.start_ns, item.end_ns, item.rows[mask]))
-            if not (self.hold and part.exclusive):
+            if not part.exclusive or self._is_over(part.since_ns, item.end_ns):
                 part.give()
             part.notice(present)
         self._forget(present)

@@ -23,8 +23,8 @@ def part(partition: Partition, *pids: int, **more: object) -> tuple[Part, list[I
     return made, seen
 
 
-def begun(*processes: Process) -> Partition:
-    partition = Partition()
+def begun(*processes: Process, window_ns: int = 0) -> Partition:
+    partition = Partition(window_ns)
     partition.feed(HEADER)
     partition.feed(Definitions([Frame("python", "a.py", "f")], [(0,)], list(processes), []))
     return partition
@@ -151,23 +151,23 @@ def test_what_belongs_to_no_part_is_let_go() -> None:
 
 
 def test_a_window_of_a_part_goes_on_where_only_the_streams_ends() -> None:
-    partition = begun(Process(100, 1, "python"), Process(200, 2, "python"))
+    partition = begun(Process(100, 1, "python"), Process(200, 2, "python"), window_ns=10 * SECOND)
+    wall = HEADER.start_wall_ns - HEADER.start_mono_ns
+    first = 10 * SECOND - wall % (10 * SECOND) + SECOND  # monotonic, a second into a window
     _, one = part(partition, 100)
     _, tap = part(partition, 100, exclusive=False)
-    partition.hold = True
-    for start in (1, 2):
-        partition.feed(Cost(start, start + 1, {"agent_ns": 6}))
-        partition.feed(ended(start, start + 1, 100, 200))
+    for start in (first, first + SECOND):
+        partition.feed(Cost(start, start + SECOND, {"agent_ns": 6}))
+        partition.feed(ended(start, start + SECOND, 100, 200))
     late, two = part(partition, 200)
-    partition.hold = False
     assert not of(Totals, one) and not of(Cost, one) and len(of(Totals, tap)) == 2
-    partition.feed(ended(3, 4, 100, 200))
+    partition.feed(ended(first + 2 * SECOND, first + 9 * SECOND, 100, 200))
     (whole,) = of(Totals, one)
-    assert (whole.start_ns, whole.end_ns) == (1, 4) and whole.rows["pid"].tolist() == [100, 100, 100]
+    assert (whole.start_ns, whole.end_ns) == (first, first + 9 * SECOND) and whole.rows["pid"].tolist() == [100] * 3
     assert sum(c.values["agent_ns"] for c in of(Cost, one)) == 12  # before the other part came
     assert sum(c.values["agent_ns"] for c in of(Cost, tap)) == 12
-    assert [(t.start_ns, t.end_ns) for t in of(Totals, two)] == [(3, 4)]
-    partition.hold = True
-    partition.feed(ended(4, 5, 100, 200))
+    assert [t.start_ns for t in of(Totals, two)] == [first + 2 * SECOND]
+    partition.feed(ended(first + 9 * SECOND, first + 10 * SECOND, 100, 200))
+    assert len(of(Totals, two)) == 1
     partition.remove(late)
-    assert [(t.start_ns, t.end_ns) for t in of(Totals, two)] == [(3, 4), (4, 5)]
+    assert [t.start_ns for t in of(Totals, two)] == [first + 2 * SECOND, first + 9 * SECOND]

@@ -198,11 +198,7 @@ class Watching:
             return self._start(pids)
         known = self.pids()
         new = [pid for pid in pids if pid not in known]
-        self._partition.hold = True  # windows of workloads go on
-        try:
-            return self.watch.add(new) if new else self.watch.edge()
-        finally:
-            self._partition.hold = False
+        return self.watch.add(new) if new else self.watch.edge()
 
     def _start(self, pids: list[int]) -> int:
         s = self.settings
@@ -210,7 +206,7 @@ class Watching:
             pids[0], None, s.rate_hz, budget_ratio=s.budget_ratio, window_s=s.window_s, parts=True,
             others=tuple(pids[1:]),
         )  # fmt: skip
-        self._partition = Partition()
+        self._partition = Partition(round(s.window_s * 1e9))
         watch = Watch(options, self._feed, self._notice)
         try:
             watch.start()
