@@ -212,3 +212,17 @@ def test_who_does_not_listen_any_more_is_let_go(host: Host) -> None:
     pipe.closed = True
     host.until(lambda: pipe.ended)
     assert host.watching.taps == 0
+
+
+def test_a_child_that_is_to_be_ignored_is_let_go_and_its_parent_goes_on(host: Host) -> None:
+    parent = host.spawn(FORKS)
+    host.watching.take([found(parent, "tree")])
+    host.until(lambda: host.windows("tree") >= 1)
+    (child,) = pids(host.summaries["tree"][-1]) - {parent.pid}
+    host.watching.let_go({child})
+    windows = host.windows("tree")
+    host.until(lambda: host.windows("tree") >= windows + 2)
+    assert pids(host.summaries["tree"][-1]) == {parent.pid}
+    host.watching.let_go({child})  # again, at every look: nothing ends for it
+    host.watching.let_go({parent.pid})
+    assert host.ended == ["tree"] and host.watching.watch is None

@@ -108,3 +108,10 @@ def test_nothing_of_the_command_line_is_told(host: FakeHost) -> None:
     host.add(50, argv=SERVE, maps=(TORCH,))
     discovery = host.discovery(Rule(command="serve-*"))
     assert "hunter2" not in repr(host.look(discovery)) + repr(discovery.watched)
+
+
+def test_who_is_never_to_be_watched_is_told(host: FakeHost) -> None:
+    host.add(50, argv=SERVE, maps=(TORCH,))
+    host.add(51, argv=("python3", "other.py"))
+    discovery = host.discovery(Rule(command="serve-llm", ignore=True))
+    assert not host.look(discovery).found and discovery.ignored == {50}

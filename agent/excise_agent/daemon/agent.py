@@ -139,6 +139,7 @@ class Agent:
         self._wanted |= {found.pid: found for found in changes.found}
         self.watching.let_go({g.pid for g in changes.gone if g.pid not in self._wanted and _lives(g)})
         self._reach(changes.found)
+        self.watching.let_go(self.discovery.ignored)  # a child of one that is watched began as a part of it
         self.last_look_ns = time.time_ns()
         self._next_look_s = time.monotonic() + self.discovery.interval_s
 

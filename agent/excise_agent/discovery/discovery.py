@@ -81,6 +81,11 @@ class Discovery:
         return list(self._watched.values())
 
     @property
+    def ignored(self) -> set[int]:
+        """Processes that are never to be watched, whatever they belong to."""
+        return {pid for pid, known in self._table.by_pid.items() if known.ignored}
+
+    @property
     def interval_s(self) -> float:
         """After which the next look is due: longer where looks are dear."""
         wanted = self._config.interval_s
