@@ -223,10 +223,11 @@ def _quality(found: Accounted) -> dict[str, int | None]:
     return {
         "samples": int(found.samples.sum()),
         "carrier_samples": int(found.samples[found.threads.carrier].sum()),
-        "running_ns": int(checked["state_ns"][:, RUNNING].sum()),
-        "sched_running_ns": int(checked["sched_running_ns"].sum()),
-        "runnable_ns": int(checked["state_ns"][:, KERNEL_STATES.index("runnable")].sum()),
-        "sched_runnable_ns": int(checked["sched_runnable_ns"].sum()),
+        # below zero by what was settled at the last edge, where the window is short
+        "running_ns": max(int(checked["state_ns"][:, RUNNING].sum()), 0),
+        "sched_running_ns": max(int(checked["sched_running_ns"].sum()), 0),
+        "runnable_ns": max(int(checked["state_ns"][:, KERNEL_STATES.index("runnable")].sum()), 0),
+        "sched_runnable_ns": max(int(checked["sched_runnable_ns"].sum()), 0),
     }
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from excise.batch import Item, Totals
 from excise.ledger.build import build_report
 from excise.recording import Recording
 from excise.session import Session
@@ -50,11 +51,15 @@ class Host:
         self.ended: list[str] = []
         self.notices: list[str] = []
         settings = Settings(99.0, None, WINDOW_S, 50, Rules.load([]), most)
-        self.watching = Watching(settings, self._emit, self._end, self.notices.append)
+        self.spoiled: list[ValueError] = []
+        self.watching = Watching(settings, self._emit, self._end, self._spoil, self.notices.append)
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def _emit(self, observed: Observed, summary: Summary) -> None:
         self.summaries.setdefault(observed.workload.name, []).append(summary)
+
+    def _spoil(self, observed: Observed, error: ValueError) -> None:
+        self.spoiled.append(error)
 
     def _end(self, observed: Observed) -> None:
         self.ended.append(observed.workload.name)
@@ -90,6 +95,7 @@ def host() -> Iterator[Host]:
     finally:
         made.watching.stop()
         made.end()
+    assert not made.spoiled
 
 
 def pids(summary: Summary) -> set[int]:
@@ -226,3 +232,24 @@ def test_a_child_that_is_to_be_ignored_is_let_go_and_its_parent_goes_on(host: Ho
     host.watching.let_go({child})  # again, at every look: nothing ends for it
     host.watching.let_go({parent.pid})
     assert host.ended == ["tree"] and host.watching.watch is None
+
+
+def test_a_window_that_contradicts_itself_is_lost_alone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = host.spawn(), host.spawn()
+    host.watching.take([found(one, "one"), found(two, "two")])
+    host.until(lambda: min(host.windows("one"), host.windows("two")) >= 1)
+    observed = next(o for o in host.watching.observed if o.workload.name == "one")
+
+    feed = observed.summarizer.feed
+
+    def contradict(item: Item) -> None:
+        feed(item)
+        if isinstance(item, Totals):
+            monkeypatch.undo()
+            raise ValueError("less than nothing")
+
+    monkeypatch.setattr(observed.summarizer, "feed", contradict)
+    windows = host.windows("one"), host.windows("two")
+    host.until(lambda: host.windows("one") > windows[0] and host.windows("two") > windows[1])
+    assert [str(error) for error in host.spoiled] == ["less than nothing"]
+    host.spoiled.clear()

@@ -60,7 +60,7 @@ class Agent:
         self.agent = agent_id(state_dir)
         self.spool = Spool(state_dir / "spool", self.agent, config.history.most_bytes, config.history.keep_s)
         self.outbox = Outbox(self.spool)
-        self.watching = Watching(_settings(config, rules), self._emit, self._ended, self._notice)
+        self.watching = Watching(_settings(config, rules), self._emit, self._ended, self._spoil, self._notice)
         self.discovery = Discovery(config.discovery, gpu=GpuThread(GpuProcesses()))
         self._status: AgentStatus | None = None
         self.shipping = Shipping(self.agent, state_dir, lambda: self._status, config.discovery.most_workloads)
@@ -190,6 +190,10 @@ class Agent:
     def _ended(self, observed: Observed) -> None:
         _log.info("%s has ended after %d windows", observed.workload.name, observed.windows)
         self.shipping.metrics.forget(observed.workload)
+
+    def _spoil(self, observed: Observed, error: ValueError) -> None:
+        self.outbox.spoil()
+        _log.error("a window of %s is lost: %s", observed.workload.name, error)
 
     def _notice(self, text: str) -> None:
         _log.info("%s", text)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from excise.batch import Item
 from excise.partition import Part, Partition
 from excise.stages import Rules
 from excise.summarize import Summarizer
@@ -31,7 +32,13 @@ class Observed:
 
     @classmethod
     def begin(
-        cls, first: Found, rules: Rules, window_s: float, stacks: int, emit: Callable[[Observed, Summary], None]
+        cls,
+        first: Found,
+        rules: Rules,
+        window_s: float,
+        stacks: int,
+        emit: Callable[[Observed, Summary], None],
+        spoil: Callable[[Observed, ValueError], None],
     ) -> Observed:
         """Not yet a part of any stream, and without processes."""
 
@@ -40,10 +47,16 @@ class Observed:
             made.last = summary
             emit(made, summary)
 
+        def feed(item: Item) -> None:
+            try:
+                summarizer.feed(item)
+            except ValueError as error:  # its window contradicts itself: that one is lost, and nobody else's
+                spoil(made, error)
+
         counters = PartCounters()
         summarizer = Summarizer(rules, take, round(window_s * 1e9), stacks)
         target = {"pid": first.pid, "comm": read_comm(first.pid) or ""}
-        part = Part(set(), summarizer.feed, target, describe_host(first.pid), counters.sample)
+        part = Part(set(), feed, target, describe_host(first.pid), counters.sample)
         made = cls(first.workload, part, summarizer, counters, first.why)
         return made
 

@@ -14,6 +14,8 @@ SUMMARY_BYTES: Final = 4096  # of a window and process, with its stacks, compres
 UNUSED: Final = "unused"
 """Why a number has no summary though no window was lost: it was kept ready for one when the agent was stopped."""
 
+UNACCOUNTABLE: Final = "unaccountable"  # what came of a window contradicted itself
+
 _log = logging.getLogger(__name__)
 
 
@@ -45,6 +47,15 @@ class Outbox:
         number = self._free.popleft()
         summary = fit(summary, SUMMARY_BYTES * max(len(summary.processes), 1))
         self.written += self._spool.append(Entry(number, workload, summary))
+
+    def spoil(self) -> None:
+        """One of them could not be summed up."""
+        self.expect(1)
+        if self._free:
+            number = self._free.popleft()
+            self._spool.lose(number, number, UNACCOUNTABLE)
+        else:
+            self.unnumbered += 1
 
     def close(self) -> None:
         """No window is under way any more."""

@@ -88,11 +88,15 @@ class Taps:
         )  # fmt: skip
         tap = Tap(wish, part, outlet, time.monotonic_ns() + round(wish.duration_s * 1e9))
         self._open.append(tap)
-        now_ns = self.adjust(watch)
-        tap.until_ns = now_ns + round(wish.duration_s * 1e9)
-        counters.begin(sorted(pids), now_ns)
-        outlet.write(start_bytes())
-        partition.add(part, now_ns)
+        try:
+            now_ns = self.adjust(watch)
+            tap.until_ns = now_ns + round(wish.duration_s * 1e9)
+            counters.begin(sorted(pids), now_ns)
+            outlet.write(start_bytes())
+            partition.add(part, now_ns)
+        except BaseException:
+            self._open.remove(tap)
+            raise
 
     def turn(self, watch: Watch, partition: Partition) -> None:
         """Ends those whose time is over, whose processes have gone or that nobody reads any more."""

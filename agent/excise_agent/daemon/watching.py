@@ -33,20 +33,22 @@ class Settings:
 
 
 class Watching:
-    """`emit(observed, summary)` for each window of each workload; `ended(observed)` after its last one."""
+    """`emit(observed, summary)` for each window of each workload; `ended(observed)` after its last one;
+    `spoil(observed, error)` for one that could not be summed up."""
 
     def __init__(
         self,
         settings: Settings,
         emit: Callable[[Observed, Summary], None],
         ended: Callable[[Observed], None],
+        spoil: Callable[[Observed, ValueError], None],
         notice: Callable[[str], None],
     ) -> None:
         self.settings = settings
         self.watch: Watch | None = None
         self.starts = 0  # of the probes
         self.refused: set[Workload] = set()  # there were too many
-        self._emit, self._ended, self._notice = emit, ended, notice
+        self._emit, self._ended, self._spoil, self._notice = emit, ended, spoil, notice
         self._past_programs_ns = self._past_ticks_ns = 0  # of watches that have ended
         self._observed: dict[Workload, Observed] = {}
         self._partition = Partition()
@@ -222,7 +224,7 @@ class Watching:
 
     def _begin(self, first: Found) -> Observed:
         s = self.settings
-        return Observed.begin(first, s.rules, s.window_s, s.stacks, self._emit)
+        return Observed.begin(first, s.rules, s.window_s, s.stacks, self._emit, self._spoil)
 
     def _with_children(self, pid: int) -> set[int]:
         """The process, and those of its descendants that belong where it belongs now."""
