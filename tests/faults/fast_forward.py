@@ -179,7 +179,9 @@ class FastForward:
         observed = self.observed.get(name)
         if observed is None:
             first = Found(pid, pid, Workload(name, "rule"), "made up")
-            observed = self.observed[name] = Observed.begin(first, self._rules, WINDOW_NS / 1e9, 50, self._emit)
+            observed = self.observed[name] = Observed.begin(
+                first, self._rules, WINDOW_NS / 1e9, 50, self._emit, self._spoil
+            )
             observed.part.pids.add(pid)
             observed.join(self._partition, now_ns)
         else:
@@ -189,6 +191,9 @@ class FastForward:
         self.made += 1
         self.outbox.put(observed.workload, summary)
         self.metrics.take(observed.workload, summary)
+
+    def _spoil(self, observed: Observed, error: ValueError) -> None:
+        raise error
 
     def _end(self, observed: Observed) -> None:
         del self.observed[observed.workload.name]

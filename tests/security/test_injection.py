@@ -22,7 +22,8 @@ names = st.sampled_from(HOSTILE) | st.text(min_size=1, max_size=40)
 
 def state(name: str) -> dict[str, Any]:
     return {
-        "agent": {"id": name, "version": name, "pid": 1, "since_wall_ns": 1, "cpu_ns": 1, "rss_bytes": 1},
+        "agent": {"id": name, "version": name, "pid": 1, "since_wall_ns": 1, "cpu_ns": 1, "rss_bytes": 1,
+                  "config_trouble": name},
         "probes": {"attached": True, "starts": 1, "rate_hz": 19.0, "asked_by": 1, "trouble": name},
         "cost": {"governor": {"step": name}}, "budget_ratio": 0.01,
         "discovery": {"looks": 1, "processes": 1, "unreadable": 0, "cpu_s": 0.0, "refused": [name]},
