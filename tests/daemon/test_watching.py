@@ -93,8 +93,10 @@ def host() -> Iterator[Host]:
     try:
         yield made
     finally:
-        made.watching.stop()
-        made.end()
+        try:
+            made.watching.stop()
+        finally:
+            made.end()
     assert not made.spoiled
 
 
