@@ -25,7 +25,6 @@ from excise_agent.edges import RUNNING, Edge
 from excise_agent.footprint import give_back, prepare_footprint
 from excise_agent.governor import DEFAULT_BUDGET_RATIO, Governor, Step
 from excise_agent.host import describe_host, read_boot_id
-from excise_agent.host_counters import host_sample, read_counters
 from excise_agent.interner import Interner
 from excise_agent.loader import Probes, Sizes, pid_namespace
 from excise_agent.namer import Namer
@@ -33,10 +32,10 @@ from excise_agent.pool_owner import PoolOwners
 from excise_agent.targets import EXEC_POLL_NS, Targets
 from excise_agent.thrift import Thrift
 from excise_agent.timers import Timers
+from excise_agent.tree_counters import TreeCounters
 
 BATCH_NS = 1_000_000_000
 PARTS_BATCH_NS = 2_000_000_000  # of a stream that lasts: a third less of our CPU; nobody looks at its batches
-PORTS_WINDOWS = 6  # listening ports are looked for so seldom: 5 ms a time, and a server keeps them
 FIRST_TOTALS_NS = 900_000_000
 CLOCK_STEP_NS = 1_000_000  # of the wall clock against the monotonic one
 QUIET_DRAIN_S = 0.3  # while no new code and no new process comes; code that is to be named may be freed meanwhile
@@ -75,6 +74,7 @@ class Watch:
         self._interner = Interner()
         self._names = Namer(self._interner)
         self._pools = PoolOwners()
+        self._counters = TreeCounters()
         self._target_ns = self._windows = 0
         self._governor = governor or Governor(options.budget_ratio)
         self._lost = dict.fromkeys(DROPS, 0)
@@ -411,7 +411,7 @@ class Watch:
         self._timers.follow(usable_cpus(edge.keys()))
         self._batch_ns = edge.now_ns
         if not self.options.parts:
-            self._counters = read_counters(self._targets.pids(alive=False), edge.now_ns)
+            self._counters.begin(self._targets.pids(alive=False), edge.now_ns)
         return edge.now_ns
 
     def _close_window(
@@ -429,10 +429,9 @@ class Watch:
         target_ns = int(totals["state_ns"][:, RUNNING].sum())
         self._target_ns += target_ns
         if not self.options.parts:
-            ports = not reopen or self._windows % PORTS_WINDOWS == 0
-            counters = read_counters(self._targets.pids(alive=False), now, ports=ports)
-            self._send(host_sample(self._counters, counters))
-            self._counters = counters
+            sample = self._counters.sample(self._targets.pids(alive=False), closed.start_ns, now, last=not reopen)
+            if sample is not None:
+                self._send(sample)
         self._send(self._thrift.cost(closed.start_ns, now, target_ns))
         self._send(Totals(closed.start_ns, now, totals))
         self._windows += 1

@@ -87,6 +87,7 @@ class Partition:
 
     def __init__(self, window_ns: int = 0) -> None:
         self._window_ns = window_ns
+        self.lost: dict[str, int] = {}  # while there was no part that it could be a loss of
         self.header: Header | None = None
         self._parts: list[Part] = []
         self._frames: list[Frame] = []
@@ -207,6 +208,9 @@ class Partition:
         return any(pid in part.pids for part in self._parts)
 
     def _batch(self, item: Batch) -> None:
+        if not any(part.exclusive for part in self._parts):
+            for name, count in item.lost.items():
+                self.lost[name] = self.lost.get(name, 0) + count
         masks = self._masks(item.slices["pid"])
         lost = self._shares(item.lost, [int(mask.sum()) for mask in masks])
         for part, mask, losses in zip(self._parts, masks, lost, strict=True):

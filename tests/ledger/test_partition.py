@@ -146,6 +146,8 @@ def test_what_belongs_to_no_part_is_let_go() -> None:
     partition.feed(Batch(1, 2, slices({"pid": 999, "tid": 999})))
     assert not of(Batch, seen)
     partition.remove(made)
+    partition.feed(Batch(2, 3, slices(), {"ring_full": 5}))
+    assert partition.lost == {"ring_full": 5}  # nobody's, and counted
     partition.feed(replace(HEADER, rate_hz=19.0))
     assert seen[-1] is not partition.header and partition.parts == ()
 

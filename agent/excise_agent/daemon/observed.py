@@ -12,9 +12,9 @@ from excise.stages import Rules
 from excise.summarize import Summarizer
 from excise.summary import Summary
 from excise.workload import Workload
-from excise_agent.daemon.part_counters import PartCounters
 from excise_agent.discovery.changes import Found
 from excise_agent.host import describe_host, read_comm
+from excise_agent.tree_counters import TreeCounters
 
 
 @dataclass(eq=False)
@@ -24,7 +24,7 @@ class Observed:
     workload: Workload
     part: Part
     summarizer: Summarizer
-    counters: PartCounters
+    counters: TreeCounters
     why: str
     since_wall_ns: int = field(default_factory=time.time_ns)
     windows: int = 0
@@ -53,7 +53,7 @@ class Observed:
             except ValueError as error:  # its window contradicts itself: that one is lost, and nobody else's
                 spoil(made, error)
 
-        counters = PartCounters()
+        counters = TreeCounters()
         summarizer = Summarizer(rules, take, round(window_s * 1e9), stacks)
         target = {"pid": first.pid, "comm": read_comm(first.pid) or ""}
         part = Part(set(), feed, target, describe_host(first.pid), counters.sample)

@@ -15,6 +15,7 @@ from excise.workload import Workload
 from excise_agent.config import Config
 from excise_agent.config.schema import ClickHouseConfig, ForwardConfig
 from excise_agent.sinks.clickhouse import ClickHouseSink
+from excise_agent.sinks.counts import read_counts
 from excise_agent.sinks.forward import ForwardSink
 from excise_agent.sinks.prometheus import Metrics
 from excise_agent.sinks.prometheus_listen import ListenError
@@ -60,11 +61,15 @@ class Shipping:
     def states(self) -> list[tuple[str, SinkState]]:
         """Kind and state of each sink."""
         made = [(_kind(config), shipper.state()) for config, shipper in self._shippers.items()]
-        lame = [
-            (_kind(config), SinkState(config.name, 0, {}, 0, why, None, None, 1, None))
-            for config, why in self._broken.items()
-        ]
-        return made + lame
+        return made + [(_kind(config), self._broken_state(config, why)) for config, why in self._broken.items()]
+
+    def _broken_state(self, config: SinkConfig, why: str) -> SinkState:
+        """It does not run; what it delivered before is known."""
+        counts = read_counts(self._counts_file(config), self._info.agent)
+        return SinkState(config.name, counts.delivered, counts.lost, 0, why, None, None, 1, None)
+
+    def _counts_file(self, config: SinkConfig) -> Path:
+        return self._state_dir / f"sink-{config.name}.json"
 
     @property
     def listens(self) -> str:
@@ -91,7 +96,7 @@ class Shipping:
             return
         if cursor.note:
             _log.warning("%s", cursor.note)
-        shipper = Shipper(sink, cursor, self._info, self._state_dir / f"sink-{config.name}.json")
+        shipper = Shipper(sink, cursor, self._info, self._counts_file(config))
         self._shippers[config] = shipper
         shipper.start()
 

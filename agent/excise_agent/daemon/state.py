@@ -42,6 +42,7 @@ def read_state(agent: Agent) -> dict[str, Any]:
             "rate_hz": watch.rate_hz if watch is not None else None,
             "asked_by": watching.taps,
             "trouble": agent.trouble or None,
+            "lost_outside": watching.lost_outside,
         },
         "cost": watch.overhead_now() if watch is not None else None,
         "budget_ratio": watching.settings.budget_ratio,

@@ -10,8 +10,8 @@ from excise.batch import End, Header, Item
 from excise.partition import Part, Partition
 from excise.recording import item_bytes, start_bytes
 from excise_agent.attach import Watch
-from excise_agent.daemon.part_counters import PartCounters
 from excise_agent.host import describe_host, read_comm
+from excise_agent.tree_counters import TreeCounters
 
 
 class Outlet(Protocol):
@@ -80,7 +80,7 @@ class Taps:
 
     def open(self, watch: Watch, partition: Partition, wish: Wish, outlet: Outlet) -> None:
         """Begins now, with a window of its own."""
-        counters = PartCounters()
+        counters = TreeCounters()
         pids = partition.tree(wish.pid) if wish.children else {wish.pid}
         part = Part(
             pids, lambda item: tap.take(item), {"pid": wish.pid, "comm": read_comm(wish.pid) or ""},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from typing import Final
@@ -49,6 +50,7 @@ class Watching:
         self.starts = 0  # of the probes
         self.refused: set[Workload] = set()  # there were too many
         self._emit, self._ended, self._spoil, self._notice = emit, ended, spoil, notice
+        self._past_lost: Counter[str] = Counter()
         self._past_programs_ns = self._past_ticks_ns = 0  # of watches that have ended
         self._observed: dict[Workload, Observed] = {}
         self._partition = Partition()
@@ -239,7 +241,14 @@ class Watching:
         observed.end(self._partition)
         self._ended(observed)
 
+    @property
+    def lost_outside(self) -> dict[str, int]:
+        """Records lost while no workload was there whose they could be, since the agent's start."""
+        return dict(Counter(self._past_lost) + Counter(self._partition.lost))
+
     def _retire(self, watch: Watch) -> None:
+        self._past_lost.update(self._partition.lost)
+        self._partition.lost = {}
         self._past_programs_ns += watch.programs_ns
         self._past_ticks_ns += watch.ticks_ns
         watch.close()

@@ -1,4 +1,4 @@
-"""What the host says of one workload, window by window."""
+"""What the host says of a process tree, window by window."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ PORTS_WINDOWS = 6  # listening ports are looked for so seldom: 5 ms a time, and 
 
 
 @dataclass(slots=True)
-class PartCounters:
-    """Called at each window's end with who belongs to the workload then."""
+class TreeCounters:
+    """Called at each window's end with who belongs to it then."""
 
     proc: Path = PROC
     _before: HostCounters | None = None
@@ -23,9 +23,9 @@ class PartCounters:
         """Counts from here on."""
         self._before = read_counters(pids, now_ns, self.proc, ports=False)
 
-    def sample(self, pids: list[int], start_ns: int, end_ns: int) -> HostSample | None:
-        """Since the last call. None in the first window, unless `begin` was called."""
-        now = read_counters(pids, end_ns, self.proc, ports=self._windows % PORTS_WINDOWS == 0)
+    def sample(self, pids: list[int], start_ns: int, end_ns: int, last: bool = False) -> HostSample | None:
+        """Since the last call. None in the first window, unless `begin` was called. `last`: ports are looked for."""
+        now = read_counters(pids, end_ns, self.proc, ports=last or self._windows % PORTS_WINDOWS == 0)
         self._windows += 1
         before, self._before = self._before, now
         return host_sample(before, now) if before is not None else None
