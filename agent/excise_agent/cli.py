@@ -29,6 +29,7 @@ from excise.cli import (  # noqa: E402
     output_options,
     run_cli,
 )
+from excise.durations import length_ns  # noqa: E402
 from excise_agent.host import may_trace  # noqa: E402
 
 
@@ -36,13 +37,10 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
     """10, 10s, 2m, 1h or 500ms, in seconds."""
 
     name = "duration"
-    _UNITS = (("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("", 1.0))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        text = str(value)
-        suffix, factor = next((s, f) for s, f in self._UNITS if text.endswith(s))
         try:
-            seconds = float(text.removesuffix(suffix)) * factor
+            seconds = length_ns(str(value)) / 1e9
         except ValueError:
             seconds = 0.0
         if 0.05 <= seconds <= 7 * 86400:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from excise.history.when import Range, length_ns, moment_ns, range_of
+from excise.durations import length_ns
+from excise.history.when import Range, moment_ns, range_of
 
 SECOND = 10**9
 ZONE = ZoneInfo("Europe/Berlin")

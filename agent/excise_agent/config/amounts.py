@@ -6,11 +6,12 @@ import re
 from decimal import Decimal
 from typing import Final, TypeVar
 
+from excise.durations import UNITS_NS
 from excise_agent.config.kinds import Kind, quoted
 
 T = TypeVar("T")
 
-_DURATIONS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATIONS: Final = {unit: ns / 1e9 for unit, ns in UNITS_NS.items()}
 _SIZES: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
                  "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _AMOUNT: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z%]*)")

@@ -137,9 +137,9 @@ class Agent:
             if (known := self._wanted.get(gone.pid)) is not None and known.start_ns == gone.start_ns:
                 del self._wanted[gone.pid]
         self._wanted |= {found.pid: found for found in changes.found}
-        self.watching.let_go({g.pid for g in changes.gone if g.pid not in self._wanted and _lives(g)})
+        self._let_go({g.pid for g in changes.gone if g.pid not in self._wanted and _lives(g)})
         self._reach(changes.found)
-        self.watching.let_go(self.discovery.ignored)  # a child of one that is watched began as a part of it
+        self._let_go(self.discovery.ignored)  # a child of one that is watched began as a part of it
         self.last_look_ns = time.time_ns()
         self._next_look_s = time.monotonic() + self.discovery.interval_s
 
@@ -160,6 +160,12 @@ class Agent:
             if self.watching.watch is not None and self.trouble:
                 _log.info("the probes are on again")
                 self.trouble, self._retry_s = "", 0.0
+
+    def _let_go(self, pids: set[int]) -> None:
+        try:
+            self.watching.let_go(pids)
+        except (LoadError, OSError) as error:
+            self._lost_watch(error)
 
     def _lost_watch(self, error: Exception) -> None:
         """Windows that could be ended are; the rest goes on, and it is tried again."""
@@ -235,7 +241,7 @@ class Agent:
             self.discovery = Discovery(new.discovery, gpu=GpuThread(GpuProcesses()))
             before, self._wanted = self._wanted, {}
             self._look()
-            self.watching.let_go({pid for pid in before if pid not in self._wanted})
+            self._let_go({pid for pid in before if pid not in self._wanted})
 
 
 def _lives(process: Found | Identity) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from excise import __version__
 from excise_agent.daemon.taps import Wish
+from excise_agent.loader import LoadError
 from excise_agent.service.control_server import Handler
 from excise_agent.service.control_stream import Refusal, Reply, Request, Stream
 from excise_agent.service.peer import Peer
@@ -46,6 +47,10 @@ class Asked:
             children=request.flag("children", True),
         )
         stream = Stream({"version": __version__})
-        if not self._agent.watching.tap(wish, stream):
+        try:
+            watched = self._agent.watching.tap(wish, stream)
+        except (LoadError, OSError) as error:
+            raise Refusal("failed", f"the watch cannot be changed: {error}") from error
+        if not watched:
             raise Refusal("not_watched", f"process {wish.pid} is not watched by the agent")
         return stream

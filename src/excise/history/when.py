@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Final
 
-_UNITS_NS: Final = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
-_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(ms|s|m|h|d)")
+from excise.durations import length_ns
+
 _TIME: Final = re.compile(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?")
-MOST_NS: Final = 366 * 86400 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +18,6 @@ class Range:
 
     since_ns: int | None
     until_ns: int | None
-
-
-def length_ns(text: str) -> int:
-    """`10m`, `1h30m`, `90s`, `2d`, `90` (seconds). ValueError says what it may be."""
-    compact = text.strip().lower()
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", compact):
-        compact += "s"
-    parts = _PART.findall(compact)
-    total = round(sum(float(count) * _UNITS_NS[unit] for count, unit in parts))
-    if not parts or _PART.sub("", compact).strip() or not 0 < total <= MOST_NS:
-        raise ValueError(f"{text!r} is no length of time: give one like 10m, 90s, 1h30m or 2d")
-    return total
 
 
 def moment_ns(text: str, now_ns: int, after_ns: int | None = None) -> int:
